@@ -1,0 +1,270 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * index.c - sorted linear probing with incremental resizing; see index.h for the model.
+ *
+ * Invariants of a table:
+ *   - an entry stands at or behind its home, and there is no empty slot between the two;
+ *   - entries are in ascending order of their hash;
+ *   - the last slot is empty, so that every scan ends.
+ * While resizing, `old` has been emptied in front of old_pos. A hash that is still in `old` may have its home there;
+ * its probing then starts at old_pos, which keeps the first invariant for everything that matters (index_start).
+ */
+#include "tracker/index.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#define CAPACITY_MIN 2048U
+#define SLACK_MIN 1024U
+#define MIGRATE_SLOTS 32U          /* slots of the old table visited per change: done after 1/32 of its size */
+#define RELEASE_SLOTS (1U << 15)   /* give memory back in pieces of 256 KiB */
+
+static size_t table_bytes(const struct index_table *t)
+{
+	return (size_t)t->slots * sizeof(*t->entry);
+}
+
+static int table_new(struct index_table *t, uint64_t capacity, uint32_t slack)
+{
+	uint64_t slots = capacity + slack;
+	if (slots > UINT32_MAX)
+		return -ENOMEM;
+	t->capacity = (uint32_t)capacity;
+	t->slots = (uint32_t)slots;
+	t->entry = mmap(NULL, table_bytes(t), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+			-1, 0);
+	if (t->entry == MAP_FAILED) {
+		t->entry = NULL;
+		return -ENOMEM;
+	}
+	return 0;
+}
+
+static void table_free(struct index_table *t)
+{
+	if (t->entry)
+		munmap(t->entry, table_bytes(t));
+	*t = (struct index_table){ 0 };
+}
+
+/* Puts `entry` at or behind slot `pos`, in order. -ENOSPC when that would use the last slot. */
+static int table_insert(struct index_table *t, uint32_t pos, uint64_t entry)
+{
+	uint32_t hash = index_entry_hash(entry);
+
+	while (t->entry[pos] && index_entry_hash(t->entry[pos]) <= hash)
+		pos++;
+	uint32_t end = pos;
+	while (t->entry[end])
+		end++;
+	if (end == t->slots - 1)
+		return -ENOSPC;
+	memmove(t->entry + pos + 1, t->entry + pos, (size_t)(end - pos) * sizeof(*t->entry));
+	t->entry[pos] = entry;
+	return 0;
+}
+
+/* Empties slot `pos` and closes the gap with those behind it that may move. */
+static void table_remove(struct index_table *t, uint32_t pos)
+{
+	uint32_t end = pos + 1;
+
+	while (t->entry[end] && index_home(t, index_entry_hash(t->entry[end])) < end)
+		end++;
+	memmove(t->entry + pos, t->entry + pos + 1, (size_t)(end - pos - 1) * sizeof(*t->entry));
+	t->entry[end - 1] = 0;
+}
+
+int index_init(struct index *ix)
+{
+	*ix = (struct index){ 0 };
+	return table_new(&ix->now, CAPACITY_MIN, SLACK_MIN);
+}
+
+void index_deinit(struct index *ix)
+{
+	table_free(&ix->now);
+	table_free(&ix->old);
+	ix->count = 0;
+}
+
+int index_clear(struct index *ix)
+{
+	struct index_table fresh;
+	int r = table_new(&fresh, CAPACITY_MIN, SLACK_MIN);
+
+	if (r < 0) {
+		memset(ix->now.entry, 0, table_bytes(&ix->now));
+		table_free(&ix->old);
+		ix->count = 0;
+		return r;
+	}
+	index_deinit(ix);
+	ix->now = fresh;
+	return 0;
+}
+
+size_t index_bytes(const struct index *ix)
+{
+	/* While resizing, the new table has been touched up to the frontier, and the old one given back up to it. */
+	if (ix->old.entry)
+		return ((size_t)index_home(&ix->now, ix->frontier) + ix->old.slots - ix->old_pos) * sizeof(uint64_t);
+	return table_bytes(&ix->now);
+}
+
+/* The pages of `old` that migration has left behind for good. */
+static void release_behind(struct index_table *t, uint32_t from, uint32_t to)
+{
+	if (from / RELEASE_SLOTS == to / RELEASE_SLOTS)
+		return;
+	uint32_t first = from / RELEASE_SLOTS * RELEASE_SLOTS;
+	uint32_t last = to / RELEASE_SLOTS * RELEASE_SLOTS;
+	madvise(t->entry + first, (size_t)(last - first) * sizeof(*t->entry), MADV_DONTNEED);
+}
+
+/* Moves on by about `slots` slots of the old table, and always to a boundary between two hashes: the frontier must
+ * not divide neighbours. -ENOSPC when the new table's tail is full (see index_rebuild). */
+static int migrate(struct index *ix, uint32_t slots)
+{
+	if (!ix->old.entry)
+		return 0;
+	uint32_t from = ix->old_pos;
+	uint32_t pos = from;
+	uint32_t end = ix->old.slots;
+
+	while (pos < end) {
+		uint64_t entry = ix->old.entry[pos];
+		bool divides = entry && ix->frontier == index_entry_hash(entry) + 1;
+		if (pos - from >= slots && !divides)
+			break;
+		if (entry) {
+			uint32_t hash = index_entry_hash(entry);
+			int r = table_insert(&ix->now, index_home(&ix->now, hash), entry);
+			if (r < 0) {
+				ix->old_pos = pos;
+				return r;
+			}
+			ix->old.entry[pos] = 0;
+			ix->frontier = hash + 1;
+		}
+		pos++;
+	}
+	ix->old_pos = pos;
+	if (pos == end)
+		table_free(&ix->old);
+	else
+		release_behind(&ix->old, from, pos);
+	return 0;
+}
+
+static int resize_begin(struct index *ix, uint64_t capacity, uint32_t slack)
+{
+	struct index_table t;
+	int r = table_new(&t, capacity, slack);
+
+	if (r < 0)
+		return r;
+	ix->old = ix->now;
+	ix->now = t;
+	ix->old_pos = 0;
+	ix->frontier = 0;
+	return 0;
+}
+
+/* The rare case that one long run of equal hashes has hit the end of a table: everything into a table with more room
+ * behind its last home, in one go. */
+static int index_rebuild(struct index *ix)
+{
+	struct index_table parts[2] = { ix->now, ix->old };
+	uint32_t slack = ix->now.slots - ix->now.capacity;
+	struct index_table t;
+
+	for (;;) {
+		if (slack > UINT32_MAX / 2)
+			return -ENOMEM;
+		slack *= 2;
+		int r = table_new(&t, ix->now.capacity, slack);
+		if (r < 0)
+			return r;
+		for (int p = 0; p < 2 && r == 0; p++)
+			for (uint32_t i = 0; parts[p].entry && i < parts[p].slots && r == 0; i++)
+				if (parts[p].entry[i])
+					r = table_insert(&t, index_home(&t, index_entry_hash(parts[p].entry[i])),
+							 parts[p].entry[i]);
+		if (r == 0)
+			break;
+		table_free(&t);
+	}
+	table_free(&ix->old);
+	table_free(&ix->now);
+	ix->now = t;
+	return 0;
+}
+
+/* Starts to grow or shrink when the load asks for it. Failing to shrink is no failure. */
+static int adjust(struct index *ix)
+{
+	const struct index_table *t = &ix->now;
+	uint32_t slack = t->capacity / 64 > SLACK_MIN ? t->capacity / 64 : SLACK_MIN;
+
+	if (ix->old.entry)
+		return 0;
+	if ((uint64_t)ix->count * 20 >= (uint64_t)t->capacity * 17)
+		return resize_begin(ix, (uint64_t)t->capacity * 3 / 2, slack);
+	if (t->capacity > CAPACITY_MIN && ix->count < t->capacity / 5) {
+		uint64_t capacity = (uint64_t)ix->count * 8 / 5;
+		(void)resize_begin(ix, capacity > CAPACITY_MIN ? capacity : CAPACITY_MIN, SLACK_MIN);
+	}
+	return 0;
+}
+
+static struct index_table *table_of(struct index *ix, uint32_t hash)
+{
+	return ix->old.entry && hash >= ix->frontier ? &ix->old : &ix->now;
+}
+
+int index_insert(struct index *ix, uint32_t hash, uint32_t tag, uint32_t value)
+{
+	if (value > INDEX_VALUE_MAX)
+		return -EINVAL;
+	uint64_t entry = (uint64_t)hash << (INDEX_TAG_BITS + INDEX_VALUE_BITS) | (uint64_t)tag << INDEX_VALUE_BITS |
+			 (value + 1);
+
+	/* A failure to grow matters only when there is no room left: then the insertion itself fails. */
+	int r = adjust(ix);
+	if (r < 0 && ix->count >= ix->now.capacity)
+		return r;
+	r = migrate(ix, MIGRATE_SLOTS);
+	if (r == 0) {
+		struct index_table *t = table_of(ix, hash);
+		r = table_insert(t, (uint32_t)(index_start(ix, hash) - t->entry), entry);
+	}
+	if (r == -ENOSPC) {
+		r = index_rebuild(ix);
+		if (r == 0)
+			r = table_insert(&ix->now, index_home(&ix->now, hash), entry);
+	}
+	if (r == 0)
+		ix->count++;
+	return r == -ENOSPC ? -ENOMEM : r;
+}
+
+bool index_remove(struct index *ix, uint32_t hash, uint32_t tag, uint32_t value)
+{
+	struct index_cursor c = index_find(ix, hash);
+	uint64_t e;
+
+	while ((e = index_next(&c)) != 0) {
+		if (index_entry_tag(e) != tag || index_entry_value(e) != value)
+			continue;
+		struct index_table *t = table_of(ix, hash);
+		table_remove(t, (uint32_t)(c.entry - 1 - t->entry));
+		ix->count--;
+		(void)adjust(ix);
+		if (migrate(ix, MIGRATE_SLOTS) < 0)
+			(void)index_rebuild(ix);
+		return true;
+	}
+	return false;
+}
