@@ -1,0 +1,178 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * registry-control.c - clean and reset: forgetting on request, in bounded steps.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "tracker/registry-internal.h"
+
+/* A buffer that is forgotten was not freed: its past up to here stays, without an end. */
+static void buffer_forget(struct registry *reg, const struct buffer *b)
+{
+	uint32_t key = registry_history_of(reg, b);
+
+	if (key)
+		history_unpin(&reg->history, key);
+	registry_remove(reg, b, false);
+}
+
+/* Forgets the buffers that `filter` wants, but only of ended processes when `ended` is set. */
+static int forget_step(struct registry *reg, const struct buffer_filter *filter, bool ended, uint64_t *pos,
+		       unsigned budget, uint64_t *removed)
+{
+	unsigned chunks = budget;
+	uint64_t most = (uint64_t)budget * CHUNK;
+	struct buffer b;
+	int r;
+
+	while ((r = registry_next(reg, filter, pos, &chunks, &b)) == 1) {
+		if (ended && !reg->process[b.process].p.ended)
+			continue;
+		buffer_forget(reg, &b);
+		++*removed;
+		if (!--most)
+			return 1;
+	}
+	return r == -EAGAIN;
+}
+
+int registry_clean_step(struct registry *reg, uint32_t process, uint64_t *pos, unsigned budget, uint64_t *removed)
+{
+	struct buffer_filter filter = BUFFER_FILTER_ALL;
+
+	filter.process = process;
+	return forget_step(reg, &filter, process == PROCESS_NONE, pos, budget, removed);
+}
+
+/* Forgets history keys from number *pos on: of one device, or all (-1). */
+static int forget_keys_step(struct registry *reg, int device, uint64_t *pos, unsigned budget)
+{
+	struct history *h = &reg->history;
+
+	if (!*pos)
+		*pos = 1;
+	for (; *pos < h->used_keys && budget; ++*pos, budget--) {
+		const struct history_key *k = &h->key[*pos];
+		if (k->owner && (device < 0 || k->device == device))
+			history_forget(h, (uint32_t)*pos);
+	}
+	reg->version++;
+	return *pos < h->used_keys;
+}
+
+/* Positions of the second half of a device's reset: history keys. */
+#define POS_KEYS (UINT64_C(1) << 40)
+
+static void device_forget(struct device *d)
+{
+	d->known = d->declared || d->total.count;
+	d->epoch += !d->known;
+	for (int type = 0; type < BUFFER_TYPES; type++) {
+		d->type[type].peak = d->type[type].bytes;
+		d->type[type].allocs = d->type[type].count;
+		d->type[type].frees = 0;
+	}
+	d->total.peak = d->total.bytes;
+	d->total.allocs = d->total.count;
+	d->total.frees = 0;
+}
+
+int registry_reset_device_step(struct registry *reg, unsigned device, uint64_t *pos, unsigned budget,
+			       uint64_t *removed)
+{
+	struct buffer_filter filter = BUFFER_FILTER_ALL;
+
+	filter.device = (int)device;
+	if (*pos < POS_KEYS) {
+		if (!forget_step(reg, &filter, false, pos, budget, removed))
+			*pos = POS_KEYS;
+		return 1;
+	}
+	uint64_t key = *pos - POS_KEYS;
+	int more = forget_keys_step(reg, (int)device, &key, budget * CHUNK);
+	*pos = POS_KEYS + key;
+	if (more)
+		return 1;
+	device_forget(&reg->device[device]);
+	return 0;
+}
+
+int registry_reset_history_step(struct registry *reg, uint64_t *pos, unsigned budget)
+{
+	if (!*pos) {
+		for (uint32_t s = 0; s < reg->used_processes; s++)
+			reg->process[s].p.dismissed |= reg->process[s].p.ended;
+		reg->suspects = 0;
+	}
+	return forget_keys_step(reg, -1, pos, budget * CHUNK);
+}
+
+static void totals_reset_peak(struct totals *t)
+{
+	t->peak = t->bytes;
+}
+
+void registry_reset_peaks(struct registry *reg)
+{
+	for (int id = -1; (id = registry_device_next(reg, (unsigned)(id + 1))) >= 0;) {
+		for (int type = 0; type < BUFFER_TYPES; type++)
+			totals_reset_peak(&reg->device[id].type[type]);
+		totals_reset_peak(&reg->device[id].total);
+	}
+	for (uint32_t s = 0; s < reg->used_processes; s++) {
+		for (int type = 0; type < BUFFER_TYPES; type++)
+			totals_reset_peak(&reg->process[s].p.type[type]);
+		totals_reset_peak(&reg->process[s].p.total);
+	}
+	totals_reset_peak(&reg->total);
+	reg->version++;
+}
+
+static void process_reset(struct registry *reg, uint32_t slot)
+{
+	struct process_slot *s = &reg->process[slot];
+
+	s->holdings = 0;
+	memset(s->p.device_mask, 0, sizeof(s->p.device_mask));
+	memset(s->p.type, 0, sizeof(s->p.type));
+	s->p.total = (struct totals){ 0 };
+	s->p.events = 0;
+	s->p.lost = 0;
+	if (s->p.ended && !s->p.connections)
+		registry_process_forget(reg, slot);
+}
+
+static void device_reset(struct device *d)
+{
+	struct device fresh = { .epoch = d->epoch };
+
+	if (d->declared) {
+		fresh.known = fresh.declared = true;
+		fresh.arch = d->arch;
+		memcpy(fresh.capacity, d->capacity, sizeof(fresh.capacity));
+	} else if (d->known) {
+		fresh.epoch++;
+	}
+	*d = fresh;
+}
+
+void registry_reset(struct registry *reg)
+{
+	memset(reg->tag, 0, (size_t)reg->used_chunks * sizeof(*reg->tag));
+	(void)index_clear(&reg->index);
+	(void)index_clear(&reg->holdings);
+	history_clear(&reg->history);
+	reg->history.dropped = 0;
+	reg->used_chunks = reg->used_holdings = 1;
+	reg->free_chunks = reg->free_holdings = 0;
+	for (uint32_t s = 0; s < reg->used_processes; s++)
+		if (reg->process[s].p.serial)
+			process_reset(reg, s);
+	for (unsigned id = 0; id < DEVICE_MAX; id++)
+		device_reset(&reg->device[id]);
+	reg->counters = (struct counters){ 0 };
+	reg->total = (struct totals){ 0 };
+	reg->suspects = 0;
+	reg->version++;
+}

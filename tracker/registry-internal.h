@@ -1,0 +1,152 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * registry-internal.h - what the parts of the registry share; nobody else includes this.
+ *
+ * registry.c           the arena, records, chunks, holdings, totals, listings and booking
+ * registry-process.c   processes: their slots, their pids, who may be forgotten
+ * registry-history.c   what is remembered of an address
+ * registry-control.c   clean and reset
+ *
+ * Number 0 of chunks, holdings and history keys is never used: 0 means none.
+ */
+#ifndef TRACKER_REGISTRY_INTERNAL_H
+#define TRACKER_REGISTRY_INTERNAL_H
+
+#include <assert.h>
+
+#include "tracker/history.h"
+#include "tracker/index.h"
+#include "tracker/registry.h"
+
+#define CHUNK 16
+#define CHUNK_FULL 0xffffU
+#define MAX_HOLDINGS (UINT32_C(1) << 20)
+
+struct record {
+	uint64_t address;
+	uint64_t size : 58;
+	uint64_t kernel_class : 2;
+	uint64_t spare : 4;
+	uint64_t time;
+	uint64_t seq;
+	uint32_t refs;
+	uint32_t history;  /* key that holds this buffer's ALLOC; believed only after history_of_record() */
+};
+static_assert(sizeof(struct record) == 40, "a record is 40 bytes");
+
+struct chunk_tag {
+	uint32_t holding;  /* 0 = the chunk is free */
+	uint16_t live;     /* bit i: record i is a live buffer */
+	uint16_t spare;
+};
+
+/* A chunk with room is in its holding's list; a free one in the list of free chunks (`next`). */
+struct chunk_link {
+	uint32_t prev;
+	uint32_t next;
+};
+
+/* What one process has of one type on one device. */
+struct holding {
+	uint32_t process;
+	uint16_t device;
+	uint8_t type;
+	uint8_t used;
+	uint32_t count;
+	uint32_t partial;  /* first chunk with room */
+	uint32_t next;     /* of the same process; or of the free list */
+};
+
+struct process_slot {
+	struct process p;
+	uint32_t holdings;      /* list, through holding.next */
+	uint32_t newer_ended;   /* list of those that may be forgotten; slot + 1, 0 = none */
+	uint32_t older_ended;
+	bool forgettable;
+};
+
+struct registry {
+	struct registry_config config;
+	uint32_t max_buffers;   /* the ceiling in force, <= config.max_buffers */
+	uint32_t max_chunks;
+	size_t page;
+
+	/* in the arena */
+	struct record *record;
+	struct chunk_tag *tag;
+	struct chunk_link *link;
+	struct holding *holding;
+	struct process_slot *process;
+	struct device *device;
+
+	uint32_t used_chunks;   /* high-water mark */
+	uint32_t free_chunks;
+	uint32_t used_holdings;
+	uint32_t free_holdings;
+	uint32_t used_processes;
+	uint32_t free_processes; /* slot + 1, through older_ended */
+	uint32_t processes;
+	uint32_t newest_ended;  /* slot + 1 */
+	uint32_t oldest_ended;
+	uint32_t ended;         /* length of that list */
+	uint32_t serial;
+
+	struct index index;     /* live buffers and history keys */
+	struct index holdings;
+	struct history history;
+	struct pid_entry *pids;   /* uthash, registry-process.c */
+
+	struct counters counters;
+	struct totals total;
+	uint64_t suspects;
+	uint64_t seq;
+	uint64_t version;
+};
+
+static inline uint32_t registry_hash(const struct registry *reg, unsigned device, uint64_t address)
+{
+	return history_hash(reg->config.seed, device, address);
+}
+
+static inline bool registry_suspected(const struct process *p)
+{
+	return p->ended && !p->dismissed;
+}
+
+/* ---- registry.c ---- */
+
+/* Steps through the live buffers at (device, address) whose type is in `types`. */
+struct walk {
+	struct index_cursor cursor;
+	unsigned device;
+	unsigned types;
+	uint64_t address;
+	int owner_tag;  /* -1 = any */
+};
+struct walk registry_walk(const struct registry *reg, unsigned device, uint64_t address, unsigned types);
+bool registry_walk_next(const struct registry *reg, struct walk *w, struct buffer *out);
+
+/* Takes a live buffer out of everything; `freed`: given back by a free, not forgotten by a control command. */
+void registry_remove(struct registry *reg, const struct buffer *b, bool freed);
+/* An empty holding goes back to the free list. */
+void registry_holding_release(struct registry *reg, uint32_t number);
+
+/* ---- registry-process.c ---- */
+
+void registry_process_deinit(struct registry *reg);
+/* Forgets a process that holds nothing. */
+void registry_process_forget(struct registry *reg, uint32_t slot);
+/* Keeps the list of forgettable processes right after something about `slot` has changed. */
+void registry_process_settle(struct registry *reg, uint32_t slot);
+
+/* ---- registry-history.c ---- */
+
+/* The key that a record says holds its ALLOC, if that is still so: keys can be forgotten by `reset history`. */
+uint32_t registry_history_of(const struct registry *reg, const struct buffer *b);
+/* Writes the ALLOC of a live buffer down, if it is not yet: more is to follow than a plain free. Returns its key. */
+uint32_t registry_history_begin(struct registry *reg, struct buffer *b);
+void registry_history_end(struct registry *reg, struct buffer *b, uint32_t by, uint8_t kind, uint64_t now);
+void registry_remember(struct registry *reg, uint32_t key, uint8_t kind, uint64_t time, uint64_t size, int32_t pid,
+		       uint64_t end);
+
+#endif

@@ -1,0 +1,703 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * registry.c - records, chunks, holdings, devices and their totals; see registry.h for the model.
+ *
+ * Order of stores: a record is complete before its bit in the chunk's tag is set, and the bit is cleared before
+ * anything of the record is reused. The bits are therefore the truth; index, totals and lists can be made anew from
+ * them.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tracker/registry-internal.h"
+
+#define PREFETCH_ENTRIES 4  /* at one address; more are rare */
+
+/* ---- layout of the arena ---- */
+
+struct layout {
+	size_t record, tag, link, holding, process, device, keys, events, size;
+	uint32_t max_chunks;
+};
+
+static size_t reserve(size_t *at, size_t bytes)
+{
+	size_t start = *at;
+
+	*at = (start + bytes + 4095) & ~(size_t)4095;
+	return start;
+}
+
+/* Twice the chunks that max_buffers would fill, and some for many small holdings: chunks are seldom full. */
+static struct layout layout_of(const struct registry_config *c)
+{
+	struct layout l = { .max_chunks = c->max_buffers / CHUNK * 2 + 65536 };
+	size_t at = 0;
+
+	l.record = reserve(&at, (size_t)l.max_chunks * CHUNK * sizeof(struct record));
+	l.tag = reserve(&at, l.max_chunks * sizeof(struct chunk_tag));
+	l.link = reserve(&at, l.max_chunks * sizeof(struct chunk_link));
+	l.holding = reserve(&at, MAX_HOLDINGS * sizeof(struct holding));
+	l.process = reserve(&at, c->max_processes * sizeof(struct process_slot));
+	l.device = reserve(&at, DEVICE_MAX * sizeof(struct device));
+	l.keys = reserve(&at, history_keys_size(c->history_events));
+	l.events = reserve(&at, history_events_size(c->history_events));
+	l.size = at;
+	return l;
+}
+static_assert((REGISTRY_MAX_BUFFERS_LIMIT / CHUNK * 2 + 65536) * CHUNK <= INDEX_VALUE_MAX, "slots fit an index value");
+
+size_t registry_arena_size(const struct registry_config *config)
+{
+	return layout_of(config).size;
+}
+
+int registry_new(struct registry **regp, const struct registry_config *config, void *arena)
+{
+	if (config->max_buffers < 1 || config->max_buffers > REGISTRY_MAX_BUFFERS_LIMIT || config->max_processes < 1 ||
+	    config->max_processes > 65535 || config->history_events > HISTORY_EVENTS_MAX ||
+	    config->history_per_buffer > REGISTRY_HISTORY_PER_BUFFER_LIMIT)
+		return -EINVAL;
+	struct registry *reg = calloc(1, sizeof(*reg));
+	if (!reg)
+		return -ENOMEM;
+	struct layout l = layout_of(config);
+	char *base = arena;
+
+	reg->config = *config;
+	reg->max_buffers = config->max_buffers;
+	reg->max_chunks = l.max_chunks;
+	reg->record = (void *)(base + l.record);
+	reg->tag = (void *)(base + l.tag);
+	reg->link = (void *)(base + l.link);
+	reg->holding = (void *)(base + l.holding);
+	reg->process = (void *)(base + l.process);
+	reg->device = (void *)(base + l.device);
+	reg->used_chunks = 1;
+	reg->used_holdings = 1;
+	history_init(&reg->history, &reg->index, config->seed, config->history_events, config->history_per_buffer,
+		     base + l.keys, base + l.events);
+	if (index_init(&reg->index) < 0 || index_init(&reg->holdings) < 0) {
+		registry_free(reg);
+		return -ENOMEM;
+	}
+	*regp = reg;
+	return 0;
+}
+
+void registry_free(struct registry *reg)
+{
+	if (!reg)
+		return;
+	registry_process_deinit(reg);
+	index_deinit(&reg->index);
+	index_deinit(&reg->holdings);
+	free(reg);
+}
+
+/* ---- settings and small accessors ---- */
+
+uint32_t registry_max_buffers(const struct registry *reg)
+{
+	return reg->max_buffers;
+}
+
+uint32_t registry_max_buffers_limit(const struct registry *reg)
+{
+	return reg->config.max_buffers;
+}
+
+int registry_set_max_buffers(struct registry *reg, uint64_t n)
+{
+	if (n < 1 || n > reg->config.max_buffers)
+		return -ERANGE;
+	reg->max_buffers = (uint32_t)n;
+	return 0;
+}
+
+uint32_t registry_history_per_buffer(const struct registry *reg)
+{
+	return reg->history.per_key;
+}
+
+int registry_set_history_per_buffer(struct registry *reg, uint64_t n)
+{
+	if (n > REGISTRY_HISTORY_PER_BUFFER_LIMIT)
+		return -ERANGE;
+	reg->history.per_key = (uint32_t)n;
+	return 0;
+}
+
+const struct counters *registry_counters(const struct registry *reg)
+{
+	return &reg->counters;
+}
+
+struct counters *registry_counters_edit(struct registry *reg)
+{
+	return &reg->counters;
+}
+
+struct totals registry_totals(const struct registry *reg)
+{
+	return reg->total;
+}
+
+uint64_t registry_suspects(const struct registry *reg)
+{
+	return reg->suspects;
+}
+
+uint64_t registry_history_records(const struct registry *reg)
+{
+	return reg->history.events;
+}
+
+uint64_t registry_memory(const struct registry *reg)
+{
+	return sizeof(*reg) + index_bytes(&reg->index) + index_bytes(&reg->holdings) +
+	       (uint64_t)reg->used_chunks *
+		       (CHUNK * sizeof(struct record) + sizeof(struct chunk_tag) + sizeof(struct chunk_link)) +
+	       (uint64_t)reg->used_holdings * sizeof(struct holding) +
+	       (uint64_t)reg->used_processes * sizeof(struct process_slot) +
+	       (uint64_t)reg->history.used_keys * sizeof(struct history_key) +
+	       (uint64_t)reg->history.used_events * sizeof(struct history_event);
+}
+
+uint64_t registry_version(const struct registry *reg)
+{
+	return reg->version;
+}
+
+void registry_touch(struct registry *reg)
+{
+	reg->version++;
+}
+
+uint64_t registry_next_seq(struct registry *reg)
+{
+	return ++reg->seq;
+}
+
+uint64_t registry_seq(const struct registry *reg)
+{
+	return reg->seq;
+}
+
+/* ---- devices: a direct table, since ids are small ---- */
+
+const struct device *registry_device(const struct registry *reg, unsigned id)
+{
+	return id < DEVICE_MAX && reg->device[id].known ? &reg->device[id] : NULL;
+}
+
+int registry_device_next(const struct registry *reg, unsigned id)
+{
+	for (; id < DEVICE_MAX; id++)
+		if (reg->device[id].known)
+			return (int)id;
+	return -1;
+}
+
+unsigned registry_device_count(const struct registry *reg)
+{
+	unsigned n = 0;
+
+	for (unsigned id = 0; id < DEVICE_MAX; id++)
+		n += reg->device[id].known;
+	return n;
+}
+
+void registry_device_declare(struct registry *reg, unsigned id, uint64_t dram, uint64_t l1, uint32_t arch)
+{
+	if (id >= DEVICE_MAX)
+		return;
+	reg->device[id].known = true;
+	reg->device[id].declared = true;
+	reg->device[id].capacity[BUFFER_DRAM] = dram;
+	reg->device[id].capacity[BUFFER_L1] = l1;
+	reg->device[id].arch = arch;
+	reg->version++;
+}
+
+/* ---- totals ---- */
+
+static void totals_grow(struct totals *t, uint64_t bytes)
+{
+	t->bytes += bytes;
+	if (t->bytes > t->peak)
+		t->peak = t->bytes;
+}
+
+/* The five sums that a buffer of this holding is part of. */
+struct sums {
+	struct totals *t[5];
+};
+
+static struct sums sums_of(struct registry *reg, const struct holding *h)
+{
+	struct device *d = &reg->device[h->device];
+	struct process *p = &reg->process[h->process].p;
+
+	return (struct sums){ { &d->type[h->type], &d->total, &p->type[h->type], &p->total, &reg->total } };
+}
+
+static void account_add(struct registry *reg, const struct holding *h, uint64_t size)
+{
+	struct sums s = sums_of(reg, h);
+
+	for (int i = 0; i < 5; i++) {
+		s.t[i]->count++;
+		s.t[i]->allocs++;
+		totals_grow(s.t[i], size);
+	}
+}
+
+/* `freed`: given back by a free, not forgotten by a control command. */
+static void account_remove(struct registry *reg, const struct holding *h, uint64_t size, bool freed)
+{
+	struct sums s = sums_of(reg, h);
+
+	for (int i = 0; i < 5; i++) {
+		s.t[i]->count--;
+		s.t[i]->bytes -= size;
+		s.t[i]->frees += freed;
+	}
+}
+
+static void account_resize(struct registry *reg, const struct holding *h, uint64_t from, uint64_t to)
+{
+	struct sums s = sums_of(reg, h);
+
+	for (int i = 0; i < 5; i++) {
+		s.t[i]->bytes -= from;
+		totals_grow(s.t[i], to);
+	}
+}
+
+/* ---- holdings ---- */
+
+static uint32_t holding_hash(const struct registry *reg, const struct process *p, unsigned device, unsigned type)
+{
+	return history_hash(reg->config.seed, device, (uint64_t)p->serial << 8 | type);
+}
+
+static uint32_t holding_find(const struct registry *reg, uint32_t process, unsigned device, unsigned type)
+{
+	struct index_cursor c = index_find(&reg->holdings,
+					   holding_hash(reg, &reg->process[process].p, device, type));
+	uint64_t e;
+
+	while ((e = index_next(&c)) != 0) {
+		const struct holding *h = &reg->holding[index_entry_value(e)];
+		if (h->process == process && h->device == device && h->type == type)
+			return index_entry_value(e);
+	}
+	return 0;
+}
+
+static int holding_get(struct registry *reg, uint32_t process, unsigned device, unsigned type, uint32_t *number)
+{
+	struct process_slot *s = &reg->process[process];
+
+	*number = holding_find(reg, process, device, type);
+	if (*number)
+		return 0;
+	if (!reg->free_holdings && reg->used_holdings == MAX_HOLDINGS)
+		return -ENOSPC;
+	uint32_t n = reg->free_holdings ? reg->free_holdings : reg->used_holdings;
+	int r = index_insert(&reg->holdings, holding_hash(reg, &s->p, device, type), 0, n);
+	if (r < 0)
+		return r;
+	if (reg->free_holdings)
+		reg->free_holdings = reg->holding[n].next;
+	else
+		reg->used_holdings++;
+	reg->holding[n] = (struct holding){
+		.process = process,
+		.device = (uint16_t)device,
+		.type = (uint8_t)type,
+		.used = 1,
+		.next = s->holdings,
+	};
+	s->holdings = n;
+	s->p.device_mask[device / 32] |= UINT32_C(1) << device % 32;
+	*number = n;
+	return 0;
+}
+
+void registry_holding_release(struct registry *reg, uint32_t number)
+{
+	struct holding *h = &reg->holding[number];
+	struct process_slot *s = &reg->process[h->process];
+	uint32_t *at = &s->holdings;
+
+	while (*at != number)
+		at = &reg->holding[*at].next;
+	*at = h->next;
+	index_remove(&reg->holdings, holding_hash(reg, &s->p, h->device, h->type), 0, number);
+	*h = (struct holding){ .next = reg->free_holdings };
+	reg->free_holdings = number;
+}
+
+/* ---- chunks ---- */
+
+static void partial_add(struct registry *reg, struct holding *h, uint32_t chunk)
+{
+	reg->link[chunk] = (struct chunk_link){ .next = h->partial };
+	if (h->partial)
+		reg->link[h->partial].prev = chunk;
+	h->partial = chunk;
+}
+
+static void partial_remove(struct registry *reg, struct holding *h, uint32_t chunk)
+{
+	struct chunk_link *l = &reg->link[chunk];
+
+	if (l->prev)
+		reg->link[l->prev].next = l->next;
+	else
+		h->partial = l->next;
+	if (l->next)
+		reg->link[l->next].prev = l->prev;
+}
+
+static int chunk_with_room(struct registry *reg, uint32_t number, uint32_t *chunk)
+{
+	struct holding *h = &reg->holding[number];
+
+	if (h->partial) {
+		*chunk = h->partial;
+		return 0;
+	}
+	if (reg->free_chunks) {
+		*chunk = reg->free_chunks;
+		reg->free_chunks = reg->link[*chunk].next;
+	} else if (reg->used_chunks < reg->max_chunks) {
+		*chunk = reg->used_chunks++;
+	} else {
+		return -ENOSPC;
+	}
+	reg->tag[*chunk] = (struct chunk_tag){ .holding = number };
+	partial_add(reg, h, *chunk);
+	return 0;
+}
+
+/* A chunk without live records goes back to the free ones. */
+static void chunk_settle(struct registry *reg, struct holding *h, uint32_t chunk)
+{
+	if (reg->tag[chunk].live)
+		return;
+	partial_remove(reg, h, chunk);
+	reg->tag[chunk] = (struct chunk_tag){ 0 };
+	reg->link[chunk] = (struct chunk_link){ .next = reg->free_chunks };
+	reg->free_chunks = chunk;
+}
+
+/* ---- reading records ---- */
+
+static struct buffer buffer_at(const struct registry *reg, uint32_t slot)
+{
+	const struct record *r = &reg->record[slot];
+	const struct holding *h = &reg->holding[reg->tag[slot / CHUNK].holding];
+
+	return (struct buffer){
+		.slot = slot,
+		.process = h->process,
+		.device = h->device,
+		.type = h->type,
+		.kernel_class = r->kernel_class,
+		.refs = r->refs,
+		.history = r->history,
+		.address = r->address,
+		.size = r->size,
+		.time = r->time,
+		.seq = r->seq,
+	};
+}
+
+bool registry_buffer(const struct registry *reg, uint32_t slot, struct buffer *out)
+{
+	if (slot / CHUNK >= reg->used_chunks || !(reg->tag[slot / CHUNK].live >> slot % CHUNK & 1))
+		return false;
+	*out = buffer_at(reg, slot);
+	return true;
+}
+
+void registry_prefetch(const struct registry *reg, unsigned device, uint64_t address)
+{
+	index_prefetch(&reg->index, registry_hash(reg, device, address));
+}
+
+void registry_prefetch_entries(const struct registry *reg, unsigned device, uint64_t address)
+{
+	struct index_cursor c = index_find(&reg->index, registry_hash(reg, device, address));
+	uint64_t e;
+
+	for (int n = 0; n < PREFETCH_ENTRIES && (e = index_next(&c)) != 0; n++) {
+		uint32_t value = index_entry_value(e);
+		if (index_tag_is_key(index_entry_tag(e))) {
+			__builtin_prefetch(&reg->history.key[value]);
+		} else {
+			__builtin_prefetch(&reg->record[value]);
+			__builtin_prefetch(&reg->tag[value / CHUNK]);
+		}
+	}
+}
+
+struct walk registry_walk(const struct registry *reg, unsigned device, uint64_t address, unsigned types)
+{
+	return (struct walk){
+		.cursor = index_find(&reg->index, registry_hash(reg, device, address)),
+		.device = device,
+		.types = types,
+		.address = address,
+		.owner_tag = -1,
+	};
+}
+
+bool registry_walk_next(const struct registry *reg, struct walk *w, struct buffer *out)
+{
+	uint64_t e;
+
+	while ((e = index_next(&w->cursor)) != 0) {
+		uint32_t tag = index_entry_tag(e);
+		if (index_tag_is_key(tag) || !(w->types >> index_tag_type(tag) & 1))
+			continue;
+		if (w->owner_tag >= 0 && index_tag_owner(tag) != (uint32_t)w->owner_tag)
+			continue;
+		uint32_t slot = index_entry_value(e);
+		if (reg->record[slot].address != w->address)
+			continue;
+		*out = buffer_at(reg, slot);
+		if (out->device == w->device)
+			return true;
+	}
+	return false;
+}
+
+size_t registry_find(const struct registry *reg, unsigned device, unsigned type, uint64_t address, struct buffer *out,
+		     size_t max)
+{
+	struct walk w = registry_walk(reg, device, address, 1U << type);
+	struct buffer b;
+	size_t n = 0;
+
+	while (registry_walk_next(reg, &w, &b)) {
+		size_t filled = n < max ? n : max;
+		size_t at = filled;
+		while (at > 0 && out[at - 1].seq < b.seq)
+			at--;
+		n++;
+		if (at == max)
+			continue;
+		if (filled == max)
+			filled--;
+		memmove(out + at + 1, out + at, (filled - at) * sizeof(*out));
+		out[at] = b;
+	}
+	return n;
+}
+
+size_t registry_own(const struct registry *reg, uint32_t process, unsigned device, uint64_t address, unsigned types,
+		    struct buffer *out)
+{
+	struct walk w = registry_walk(reg, device, address, types);
+	struct buffer b;
+	size_t n = 0;
+
+	w.owner_tag = (int)(reg->process[process].p.serial & 31);
+	while (registry_walk_next(reg, &w, &b)) {
+		if (b.process != process)
+			continue;
+		if (!n++ || b.seq > out->seq)
+			*out = b;
+	}
+	return n;
+}
+
+size_t registry_own_elsewhere(const struct registry *reg, uint32_t process, unsigned device, uint64_t address,
+			      unsigned types, struct buffer *out)
+{
+	const struct process *p = &reg->process[process].p;
+	size_t n = 0;
+
+	for (unsigned word = 0; word < DEVICE_MAX / 32; word++) {
+		for (uint32_t bits = p->device_mask[word]; bits; bits &= bits - 1) {
+			unsigned d = word * 32 + (unsigned)__builtin_ctz(bits);
+			struct buffer b;
+			size_t found = d == device ? 0 : registry_own(reg, process, d, address, types, &b);
+			if (found && (!n || b.seq > out->seq))
+				*out = b;
+			n += found;
+		}
+	}
+	return n;
+}
+
+void registry_others(const struct registry *reg, uint32_t process, unsigned device, uint64_t address, unsigned types,
+		     unsigned *same_uid, unsigned *other_uid, struct buffer *out)
+{
+	struct walk w = registry_walk(reg, device, address, types);
+	uint32_t uid = reg->process[process].p.uid;
+	struct buffer b;
+
+	*same_uid = *other_uid = 0;
+	while (*same_uid < 2 && registry_walk_next(reg, &w, &b)) {
+		if (b.process == process)
+			continue;
+		bool same = reg->process[b.process].p.uid == uid;
+		if (same ? !*same_uid : !*same_uid && !*other_uid)
+			*out = b;
+		if (same)
+			++*same_uid;
+		else if (*other_uid < 2)
+			++*other_uid;
+	}
+}
+
+static bool filter_wants(const struct registry *reg, const struct buffer_filter *f, uint32_t number)
+{
+	const struct holding *h = &reg->holding[number];
+
+	return (f->device < 0 || h->device == f->device) && (f->type < 0 || h->type == f->type) &&
+	       (f->process == PROCESS_NONE || h->process == f->process) &&
+	       (!f->suspects || registry_suspected(&reg->process[h->process].p));
+}
+
+int registry_next(const struct registry *reg, const struct buffer_filter *filter, uint64_t *pos, unsigned *budget,
+		  struct buffer *out)
+{
+	uint64_t chunk = *pos / CHUNK;
+	unsigned live_mask = CHUNK_FULL << *pos % CHUNK & CHUNK_FULL;
+
+	for (; chunk < reg->used_chunks; chunk++, live_mask = CHUNK_FULL) {
+		const struct chunk_tag *t = &reg->tag[chunk];
+		unsigned live = t->live & live_mask;
+		if (live && filter_wants(reg, filter, t->holding)) {
+			uint32_t slot = (uint32_t)chunk * CHUNK + (uint32_t)__builtin_ctz(live);
+			*out = buffer_at(reg, slot);
+			*pos = (uint64_t)slot + 1;
+			return 1;
+		}
+		if (!*budget) {
+			*pos = (chunk + 1) * CHUNK;
+			return -EAGAIN;
+		}
+		--*budget;
+	}
+	*pos = chunk * CHUNK;
+	return 0;
+}
+
+/* ---- booking ---- */
+
+int registry_insert(struct registry *reg, struct buffer *b)
+{
+	struct process *p = &reg->process[b->process].p;
+	uint32_t number, chunk;
+
+	if (reg->total.count >= reg->max_buffers)
+		return -ENOSPC;
+	int r = holding_get(reg, b->process, b->device, b->type, &number);
+	if (r < 0)
+		return r;
+	r = chunk_with_room(reg, number, &chunk);
+	if (r < 0)
+		return r;
+	struct holding *h = &reg->holding[number];
+	struct chunk_tag *t = &reg->tag[chunk];
+	unsigned at = (unsigned)__builtin_ctz(~(unsigned)t->live);
+
+	b->slot = chunk * CHUNK + at;
+	b->history = 0;
+	r = index_insert(&reg->index, registry_hash(reg, b->device, b->address), index_tag_live(b->type, p->serial), b->slot);
+	if (r < 0) {
+		chunk_settle(reg, h, chunk);
+		return r;
+	}
+	reg->record[b->slot] = (struct record){
+		.address = b->address,
+		.size = b->size & ((UINT64_C(1) << 58) - 1),
+		.kernel_class = (unsigned char)(b->kernel_class & 3),
+		.time = b->time,
+		.seq = b->seq,
+		.refs = b->refs,
+	};
+	__atomic_store_n(&t->live, (uint16_t)(t->live | 1U << at), __ATOMIC_RELEASE);
+	if (t->live == CHUNK_FULL)
+		partial_remove(reg, h, chunk);
+	h->count++;
+	reg->device[b->device].known = true;
+	account_add(reg, h, b->size);
+	if (p->ended) {
+		reg->suspects += registry_suspected(p);
+		registry_process_settle(reg, b->process);
+	}
+	reg->version++;
+	return 0;
+}
+
+void registry_remove(struct registry *reg, const struct buffer *b, bool freed)
+{
+	uint32_t chunk = b->slot / CHUNK;
+	struct chunk_tag *t = &reg->tag[chunk];
+	uint32_t number = t->holding;
+	struct holding *h = &reg->holding[number];
+	struct process *p = &reg->process[b->process].p;
+	bool was_full = t->live == CHUNK_FULL;
+
+	__atomic_store_n(&t->live, (uint16_t)(t->live & ~(1U << b->slot % CHUNK)), __ATOMIC_RELEASE);
+	index_remove(&reg->index, registry_hash(reg, b->device, b->address), index_tag_live(b->type, p->serial), b->slot);
+	if (was_full)
+		partial_add(reg, h, chunk);
+	h->count--;
+	account_remove(reg, h, b->size, freed);
+	chunk_settle(reg, h, chunk);
+	if (p->ended) {
+		reg->suspects -= registry_suspected(p);
+		if (!h->count)
+			registry_holding_release(reg, number);
+		registry_process_settle(reg, b->process);
+	}
+	reg->version++;
+}
+
+void registry_ref(struct registry *reg, struct buffer *b, uint64_t size, uint64_t now)
+{
+	uint32_t key = registry_history_begin(reg, b);
+	struct record *r = &reg->record[b->slot];
+	bool resized = size != b->size;
+
+	if (resized) {
+		account_resize(reg, &reg->holding[reg->tag[b->slot / CHUNK].holding], b->size, size);
+		b->size = size;
+		r->size = size & ((UINT64_C(1) << 58) - 1);
+	}
+	if (b->refs < UINT32_MAX)
+		b->refs++;
+	r->refs = b->refs;
+	if (key)
+		registry_remember(reg, key, resized ? TRACE_RESIZE : TRACE_REF, now, b->size, reg->process[b->process].p.pid,
+			 b->refs);
+	reg->version++;
+}
+
+bool registry_unref(struct registry *reg, struct buffer *b, uint32_t by, uint8_t kind, uint64_t now)
+{
+	if (b->refs == 1) {
+		registry_history_end(reg, b, by, kind, now);
+		b->refs = 0;
+		registry_remove(reg, b, true);
+		return true;
+	}
+	uint32_t key = registry_history_begin(reg, b);
+	b->refs--;
+	reg->record[b->slot].refs = b->refs;
+	if (key)
+		registry_remember(reg, key, kind == TRACE_FREE ? TRACE_UNREF : kind, now, b->size, reg->process[by].p.pid,
+			 b->refs);
+	reg->version++;
+	return false;
+}

@@ -1,0 +1,299 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * registry.h - what is held: live buffers, processes, devices, their totals, and what is remembered of each address.
+ *
+ * Pure: no I/O, no logging, no clock (time is an argument, ns since the epoch, 0 = never). ingest.c books events
+ * into it, view.c reads it, the control operations clean it.
+ *
+ * Layout. State that has to survive (records, chunk tags, holdings, processes, history) sits in one arena that the
+ * caller provides, and refers to each other by number, never by pointer. The index over it and the process
+ * table's hash are derived and owned by the registry.
+ *
+ *   process ──┐
+ *             ├─ holding (process, device, type) ── chunks of 16 records ── record (one live buffer)
+ *   device  ──┘
+ *
+ * A chunk belongs to one holding, so that a 40-byte record need not repeat owner, device and type, and a listing
+ * filters chunk by chunk. A live buffer costs 40 bytes of record, 1 byte of chunk and 9.4 to 14.1 bytes of index.
+ *
+ * Slot numbers (chunk * 16 + i) are stable while a buffer lives; listings go through them in ascending order, so a
+ * cursor is a plain number: every buffer that lives during the whole listing appears exactly once, none twice.
+ */
+#ifndef TRACKER_REGISTRY_H
+#define TRACKER_REGISTRY_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "tracker/event.h"
+
+struct registry;
+
+/* ---- totals ---- */
+
+/* Exact at any time: bytes is the sum of the sizes of the live buffers, count their number. */
+struct totals {
+	uint64_t count;
+	uint64_t bytes;
+	uint64_t peak;    /* highest value of bytes since the start or `reset peaks` */
+	uint64_t allocs;  /* new buffers */
+	uint64_t frees;   /* buffers given back (the last reference) */
+};
+
+/* What was booked and what could not be; names as in the mount's `stats`. */
+struct counters {
+	uint64_t events_total;     /* decoded messages of any type that were taken in */
+	uint64_t allocs_total;     /* new records */
+	uint64_t frees_total;      /* records gone by their last FREE, foreign frees included */
+	uint64_t refs_total;       /* ALLOC at a live address of the same owner, same size */
+	uint64_t unrefs_total;     /* FREE that took one of several references */
+	uint64_t resized_total;    /* ALLOC at a live address of the same owner, other size */
+	uint64_t unknown_frees;
+	uint64_t double_frees;
+	uint64_t foreign_frees;    /* booked or refused */
+	uint64_t ambiguous_frees;
+	uint64_t rerouted_frees;
+	uint64_t refused_events;   /* device, size or type out of range, or a message only a server sends */
+	uint64_t events_lost;      /* events that could not be booked for want of room (max_buffers, memory) */
+	uint64_t queries_total;
+	uint64_t dumps_total;
+	uint64_t history_dropped;  /* events that history had no room for */
+};
+
+struct device {
+	bool known;               /* has had an event, or its capacity was declared */
+	bool declared;            /* capacity comes from the command line: survives `reset` */
+	uint32_t arch;            /* enum ttalloc_wire_arch; 0 = unknown */
+	uint64_t capacity[BUFFER_TYPES];  /* bytes; 0 = unknown */
+	uint32_t epoch;           /* changes when the device is forgotten: part of its directory's identity */
+	struct totals type[BUFFER_TYPES];
+	struct totals total;
+};
+
+/* Who a process is, as the kernel says; made by the edge that can look (watch.c). */
+struct process_identity {
+	int32_t pid;           /* as the server sees it; 0 when it cannot see the process */
+	uint32_t uid;
+	uint32_t gid;
+	uint64_t start_ticks;  /* /proc/<pid>/stat field 22: with pid, unique while the machine is up; 0 = unknown */
+	uint64_t started;      /* the same as ns since the epoch; 0 = unknown */
+	const char *comm;      /* NULL = unknown */
+	const char *exe;       /* NULL = unknown */
+};
+
+struct process {
+	uint32_t serial;       /* never reused; 0 = this slot is free */
+	int32_t pid;
+	int32_t reported_pid;  /* the last pid it gave for itself that was not `pid`, 0 = none */
+	uint32_t uid;
+	uint32_t gid;
+	uint16_t dialect;      /* of its last proved connection; 0 = not known */
+	bool ended;
+	bool dismissed;        /* its remaining buffers are no suspects any more (`reset history`) */
+	uint32_t connections;  /* open now */
+	uint32_t older;        /* slot + 1 of an older process that had the same pid; 0 = none */
+	uint64_t start_ticks;
+	uint64_t started;
+	uint64_t connected;    /* first connection */
+	uint64_t ended_at;
+	uint64_t events;
+	uint64_t lost;
+	uint32_t device_mask[DEVICE_MAX / 32];  /* devices it ever had a holding on */
+	struct totals type[BUFFER_TYPES];
+	struct totals total;
+	char comm[32];
+	char exe[256];
+};
+
+/* One live buffer, put together from its record, its chunk and its holding. */
+struct buffer {
+	uint32_t slot;
+	uint32_t process;      /* slot of the owner */
+	uint16_t device;
+	uint8_t type;          /* enum buffer_type */
+	uint8_t kernel_class;  /* enum ttalloc_wire_kernel_class; only for BUFFER_KERNEL */
+	uint32_t refs;
+	uint32_t history;      /* internal: history key that holds this buffer's own ALLOC, 0 = not written yet */
+	uint64_t address;
+	uint64_t size;
+	uint64_t time;         /* of the allocation */
+	uint64_t seq;          /* number of the event that allocated it: unique */
+};
+
+/* ---- life ---- */
+
+struct registry_config {
+	uint64_t seed;                 /* of the hash; random in production so that nobody can aim at one place */
+	uint32_t max_buffers;          /* ceiling of live buffers, 1..REGISTRY_MAX_BUFFERS_LIMIT; sizes the arena */
+	uint32_t history_events;       /* global bound of remembered events (32 bytes each) */
+	uint32_t history_per_buffer;   /* events remembered per buffer key */
+	uint32_t max_processes;        /* 1..65535 */
+};
+#define REGISTRY_MAX_BUFFERS_DEFAULT (UINT32_C(16) << 20)
+#define REGISTRY_MAX_BUFFERS_LIMIT (UINT32_C(48) << 20)
+#define REGISTRY_HISTORY_PER_BUFFER_DEFAULT 50
+#define REGISTRY_HISTORY_PER_BUFFER_LIMIT 1000
+#define REGISTRY_HISTORY_EVENTS_DEFAULT (UINT32_C(1) << 20)
+#define REGISTRY_MAX_PROCESSES_DEFAULT 65535
+#define REGISTRY_ENDED_KEPT 4096
+
+/* Bytes of arena that registry_new() wants for a configuration. Only touched pages cost memory. */
+size_t registry_arena_size(const struct registry_config *config);
+
+/* A registry in `arena` (zeroed, page-aligned, at least registry_arena_size() bytes; stays the caller's).
+ * 0, -ENOMEM, or -EINVAL for a configuration out of range. */
+int registry_new(struct registry **regp, const struct registry_config *config, void *arena);
+void registry_free(struct registry *reg);
+
+/* ---- settings that may change while running; 0 or -ERANGE ---- */
+
+uint32_t registry_max_buffers(const struct registry *reg);
+/* At most the number the arena was made for. Lowering it below what is live refuses new buffers, nothing else. */
+int registry_set_max_buffers(struct registry *reg, uint64_t n);
+uint32_t registry_max_buffers_limit(const struct registry *reg);
+uint32_t registry_history_per_buffer(const struct registry *reg);
+int registry_set_history_per_buffer(struct registry *reg, uint64_t n);
+
+/* ---- processes ---- */
+
+/* The slot of the process with that pid and start time, made when it is new. *slotp is valid while the process is
+ * not forgotten; that happens only to ended processes without connections and buffers, the longest ended first, when
+ * there are more than REGISTRY_ENDED_KEPT of them or all slots are taken. 0, or -ENOSPC when every slot is held by a live process or one that still holds buffers. */
+int registry_process_add(struct registry *reg, const struct process_identity *id, uint64_t now, uint32_t *slotp);
+/* NULL for a free slot. */
+const struct process *registry_process(const struct registry *reg, uint32_t slot);
+/* The newest process with that pid, or PROCESS_NONE. */
+uint32_t registry_process_find(const struct registry *reg, int32_t pid);
+/* The next used slot at or after `slot`, or PROCESS_NONE. */
+uint32_t registry_process_next(const struct registry *reg, uint32_t slot);
+uint32_t registry_process_count(const struct registry *reg);
+void registry_process_connect(struct registry *reg, uint32_t slot);
+void registry_process_disconnect(struct registry *reg, uint32_t slot);
+void registry_process_dialect(struct registry *reg, uint32_t slot, uint16_t dialect);
+void registry_process_reported(struct registry *reg, uint32_t slot, int32_t pid);
+void registry_process_lost(struct registry *reg, uint32_t slot, uint64_t events);
+/* The process has ended: what it still holds is suspected as `died`. Repeating it does nothing; true the first time. */
+bool registry_process_end(struct registry *reg, uint32_t slot, uint64_t now);
+
+/* ---- devices ---- */
+
+/* NULL when the device is not known (or the number out of range). */
+const struct device *registry_device(const struct registry *reg, unsigned id);
+/* The next known device at or after `id`, or -1. */
+int registry_device_next(const struct registry *reg, unsigned id);
+unsigned registry_device_count(const struct registry *reg);
+/* Declares what a device has; 0 = not told. */
+void registry_device_declare(struct registry *reg, unsigned id, uint64_t dram, uint64_t l1, uint32_t arch);
+
+/* ---- reading ---- */
+
+const struct counters *registry_counters(const struct registry *reg);
+struct totals registry_totals(const struct registry *reg);   /* all devices; peak is of the sum */
+uint64_t registry_suspects(const struct registry *reg);      /* live buffers of ended, not dismissed processes */
+uint64_t registry_history_records(const struct registry *reg);
+/* Bytes of memory in use for records, chunks, index and history. */
+uint64_t registry_memory(const struct registry *reg);
+/* Changes with everything that changes a view: for poll. */
+uint64_t registry_version(const struct registry *reg);
+
+/* false: that slot holds no live buffer. */
+bool registry_buffer(const struct registry *reg, uint32_t slot, struct buffer *out);
+
+/* Live buffers at one address: fills at most max, newest first; returns how many there are in all. */
+size_t registry_find(const struct registry *reg, unsigned device, unsigned type, uint64_t address, struct buffer *out,
+		     size_t max);
+
+/* Which buffers a listing wants. */
+struct buffer_filter {
+	int device;        /* -1 = any */
+	int type;          /* -1 = any */
+	uint32_t process;  /* PROCESS_NONE = any */
+	bool suspects;     /* only those of ended, not dismissed processes */
+};
+#define BUFFER_FILTER_ALL ((struct buffer_filter){ .device = -1, .type = -1, .process = PROCESS_NONE })
+
+/* The first matching buffer in a slot >= *pos; *pos is then the slot behind it. 1 = found, 0 = the end,
+ * -EAGAIN = looked at `budget` chunks without a match (call again). *budget is counted down. */
+int registry_next(const struct registry *reg, const struct buffer_filter *filter, uint64_t *pos, unsigned *budget,
+		  struct buffer *out);
+
+/* One line of a buffer's past. */
+struct history_line {
+	uint64_t time;
+	uint64_t size;
+	int32_t pid;      /* who did it */
+	uint32_t refs;    /* after it */
+	uint8_t kind;     /* enum trace_kind: ALLOC REF RESIZE FREE UNREF DOUBLE_FREE FOREIGN_FREE */
+};
+struct history_summary {
+	uint64_t allocs;  /* buffers there ever were at (device, type, address), as far as remembered keys know */
+	uint64_t frees;
+};
+
+/* What is remembered of an address, by all owners, in order of time, the live buffers' own ALLOC included. Fills at
+ * most max lines (the newest), returns how many were filled. */
+size_t registry_history(const struct registry *reg, unsigned device, unsigned type, uint64_t address,
+			struct history_summary *summary, struct history_line *out, size_t max);
+
+/* ---- booking: used by ingest.c only ---- */
+
+struct counters *registry_counters_edit(struct registry *reg);
+uint64_t registry_next_seq(struct registry *reg);      /* every taken event gets one */
+uint64_t registry_seq(const struct registry *reg);
+void registry_touch(struct registry *reg);             /* something visible changed */
+void registry_process_event(struct registry *reg, uint32_t slot);
+/* For batches, some events ahead: start loading the index at that place; and, once that has arrived, what it points at.
+ * A lookup that has to wait for memory costs ten times one that does not. */
+void registry_prefetch(const struct registry *reg, unsigned device, uint64_t address);
+void registry_prefetch_entries(const struct registry *reg, unsigned device, uint64_t address);
+
+/* The owner's live buffers at an address among `types` (bit mask of enum buffer_type): the most recent in *out;
+ * returns how many. */
+size_t registry_own(const struct registry *reg, uint32_t process, unsigned device, uint64_t address, unsigned types,
+		    struct buffer *out);
+/* The owner's live buffers of that address on any other device: as above. */
+size_t registry_own_elsewhere(const struct registry *reg, uint32_t process, unsigned device, uint64_t address,
+			      unsigned types, struct buffer *out);
+/* Live buffers there of other processes: *same_uid and *other_uid count them (at most 2 each are looked for); *out is
+ * one of the same uid, or else one of another uid. */
+void registry_others(const struct registry *reg, uint32_t process, unsigned device, uint64_t address, unsigned types,
+		     unsigned *same_uid, unsigned *other_uid, struct buffer *out);
+
+/* What history knows of a free at an address. */
+enum freed_before {
+	FREED_NEVER,
+	FREED_OWN,    /* a buffer of this very process was freed there */
+	FREED_FAMILY, /* a buffer of another process of the same uid was */
+};
+enum freed_before registry_freed_before(const struct registry *reg, uint32_t process, unsigned device,
+					uint64_t address, unsigned types);
+
+/* A new live buffer (out->slot is filled in). 0, -ENOSPC at max_buffers, -ENOMEM. */
+int registry_insert(struct registry *reg, struct buffer *b);
+/* One reference more; b is changed along. `size` differs from b->size: resized. */
+void registry_ref(struct registry *reg, struct buffer *b, uint64_t size, uint64_t now);
+/* One reference less, by `by` (a process slot); at the last one the buffer is gone: returns true. `kind` is how the
+ * history names it: TRACE_FREE or TRACE_FOREIGN_FREE. */
+bool registry_unref(struct registry *reg, struct buffer *b, uint32_t by, uint8_t kind, uint64_t now);
+/* Remembers a double free of `types` at the address in the owner's history. */
+void registry_double_free(struct registry *reg, uint32_t process, unsigned device, uint64_t address, unsigned types,
+			  uint64_t now);
+
+/* ---- control operations; steps do at most about `budget` chunks of work ---- */
+
+/* Forgets the buffers of process slot `process` (or of all ended ones: PROCESS_NONE). *pos starts at 0. Returns 1 =
+ * more to do, 0 = done; *removed is counted up. */
+int registry_clean_step(struct registry *reg, uint32_t process, uint64_t *pos, unsigned budget, uint64_t *removed);
+/* Forgets one device's buffers, totals and history; same contract. At the end the device is unknown again. */
+int registry_reset_device_step(struct registry *reg, unsigned device, uint64_t *pos, unsigned budget,
+			       uint64_t *removed);
+/* As if just started: buffers, devices (but for declared capacities), counters, history and ended processes are
+ * forgotten; live processes stay known with nothing booked. Sequence numbers go on, so that names stay unique. */
+void registry_reset(struct registry *reg);
+void registry_reset_peaks(struct registry *reg);
+/* What ended processes still hold now is no suspect any more, and all histories are forgotten; the latter in steps, same
+ * contract as above. */
+int registry_reset_history_step(struct registry *reg, uint64_t *pos, unsigned budget);
+
+#endif
