@@ -1,0 +1,438 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * ingest.c - one event, one booking; see ingest.h. docs/protocol.md has the rules in a table.
+ *
+ * A free that finds no live buffer of its sender is judged in this order, and the order matters:
+ *   1. rerouted   old clients send device 0 with every FREE;
+ *   2. double     the sender's own buffer was freed there before. Asked before looking at other processes: they may
+ *                 have been given the same address since, and must not lose their buffer to somebody's double free;
+ *   3. foreign    exactly one process of the same user holds a buffer there (a child frees for its parent);
+ *   4. double     a process of the same user had freed there before;
+ *   5. unknown    normal for buffers that are older than the server.
+ */
+#include "tracker/ingest.h"
+
+#include <endian.h>
+#include <errno.h>
+#include <string.h>
+
+#include "client/ttalloc-proto.h"
+
+/* How many events ahead the index, and what it points at, are asked for. */
+#define AHEAD_INDEX 24
+#define AHEAD_ENTRIES 12
+#define TYPES_OF_FREE ((1U << BUFFER_TYPES_OF_FREE) - 1)
+
+/* One event on its way through the rules. */
+struct booking {
+	struct ingest *in;
+	const struct event *event;
+	const struct process *process;
+	uint64_t now;
+	uint64_t seq;
+};
+
+static struct counters *counters(const struct booking *k)
+{
+	return registry_counters_edit(k->in->registry);
+}
+
+static void trace_buffer(const struct booking *k, enum trace_kind kind, const struct buffer *b)
+{
+	trace_add(k->in->trace, &(struct trace_entry){
+		.time = k->now,
+		.seq = k->seq,
+		.address = b->address,
+		.has_address = true,
+		.size = b->size,
+		.pid = k->process->pid,
+		.refs = b->refs,
+		.device = b->device,
+		.type = b->type,
+		.kind = (uint8_t)kind,
+	});
+}
+
+/* A free that took nothing: there is no buffer to describe it with. */
+static void trace_free(const struct booking *k, enum trace_kind kind, uint8_t type)
+{
+	trace_add(k->in->trace, &(struct trace_entry){
+		.time = k->now,
+		.seq = k->seq,
+		.address = k->event->address,
+		.has_address = true,
+		.pid = k->process->pid,
+		.device = (uint16_t)k->event->device,
+		.type = type,
+		.kind = (uint8_t)kind,
+	});
+	registry_touch(k->in->registry);
+}
+
+static void refuse(const struct booking *k, const char *why)
+{
+	counters(k)->refused_events++;
+	errlog_add(k->in->errlog, k->now, "event refused: pid %d (%s): message type %u, device %d, size %llu, type %u: %s",
+		   k->process->pid, k->process->comm, k->event->type, k->event->device,
+		   (unsigned long long)k->event->size, k->event->wire_type, why);
+	registry_touch(k->in->registry);
+}
+
+static bool device_ok(const struct booking *k)
+{
+	if (k->event->device >= 0 && k->event->device < DEVICE_MAX)
+		return true;
+	refuse(k, "device out of range");
+	return false;
+}
+
+/* The sender's stamp, where it can be true: an allocation is not older than its process, nor from the future. */
+static uint64_t time_of(const struct booking *k)
+{
+	uint64_t t = k->event->time;
+
+	return t && t <= k->now && k->process->started && t >= k->process->started ? t : k->now;
+}
+
+/* ---- allocations ---- */
+
+static void lost(const struct booking *k, int reason)
+{
+	counters(k)->events_lost++;
+	registry_process_lost(k->in->registry, k->event->process, 1);
+	errlog_add(k->in->errlog, k->now, "event lost: pid %d (%s): no room for another buffer: %s", k->process->pid,
+		   k->process->comm,
+		   reason == -ENOSPC ? "max_buffers or the tables behind it are full" : "out of memory");
+	registry_touch(k->in->registry);
+}
+
+static void add_reference(const struct booking *k, struct buffer *b)
+{
+	bool resized = b->size != k->event->size;
+
+	registry_ref(k->in->registry, b, k->event->size, k->now);
+	if (resized)
+		counters(k)->resized_total++;
+	else
+		counters(k)->refs_total++;
+	trace_buffer(k, resized ? TRACE_RESIZE : TRACE_REF, b);
+}
+
+static void book_alloc(const struct booking *k, uint8_t type)
+{
+	const struct event *e = k->event;
+	struct buffer b;
+
+	if (!device_ok(k))
+		return;
+	if (e->size < 1 || e->size > BUFFER_SIZE_MAX) {
+		refuse(k, "size out of range");
+		return;
+	}
+	if (registry_own(k->in->registry, e->process, (unsigned)e->device, e->address, 1U << type, &b)) {
+		add_reference(k, &b);
+		return;
+	}
+	b = (struct buffer){
+		.process = e->process,
+		.device = (uint16_t)e->device,
+		.type = type,
+		.kernel_class = type == BUFFER_KERNEL ? e->wire_type : 0,
+		.refs = 1,
+		.address = e->address,
+		.size = e->size,
+		.time = time_of(k),
+		.seq = k->seq,
+	};
+	int r = registry_insert(k->in->registry, &b);
+	if (r < 0) {
+		lost(k, r);
+		return;
+	}
+	counters(k)->allocs_total++;
+	trace_buffer(k, TRACE_ALLOC, &b);
+}
+
+/* ---- frees ---- */
+
+static void take_reference(const struct booking *k, struct buffer *b, bool foreign)
+{
+	if (registry_unref(k->in->registry, b, k->event->process, foreign ? TRACE_FOREIGN_FREE : TRACE_FREE, k->now)) {
+		counters(k)->frees_total++;
+		trace_buffer(k, foreign ? TRACE_FOREIGN_FREE : TRACE_FREE, b);
+	} else {
+		counters(k)->unrefs_total++;
+		trace_buffer(k, foreign ? TRACE_FOREIGN_FREE : TRACE_UNREF, b);
+	}
+}
+
+static bool free_rerouted(const struct booking *k)
+{
+	const struct event *e = k->event;
+	struct buffer b;
+
+	if (e->device != 0 || (e->dialect != TTALLOC_DIALECT_72 && e->dialect != TTALLOC_DIALECT_112))
+		return false;
+	if (registry_own_elsewhere(k->in->registry, e->process, 0, e->address, TYPES_OF_FREE, &b) != 1)
+		return false;
+	counters(k)->rerouted_frees++;
+	take_reference(k, &b, false);
+	return true;
+}
+
+static void double_free(const struct booking *k)
+{
+	counters(k)->double_frees++;
+	registry_double_free(k->in->registry, k->event->process, (unsigned)k->event->device, k->event->address,
+			     TYPES_OF_FREE, k->now);
+	trace_free(k, TRACE_DOUBLE_FREE, TRACE_NO_TYPE);
+}
+
+static bool free_foreign(const struct booking *k)
+{
+	const struct event *e = k->event;
+	unsigned same_uid, other_uid;
+	struct buffer b;
+
+	registry_others(k->in->registry, e->process, (unsigned)e->device, e->address, TYPES_OF_FREE, &same_uid,
+			&other_uid, &b);
+	if (!same_uid && !other_uid)
+		return false;
+	counters(k)->foreign_frees++;
+	if (same_uid == 1) {
+		take_reference(k, &b, true);
+		return true;
+	}
+	const struct process *owner = registry_process(k->in->registry, b.process);
+	errlog_add(k->in->errlog, k->now, "free refused: pid %d (%s): device %d address 0x%012llx belongs to %s %d (%s)",
+		   k->process->pid, k->process->comm, e->device, (unsigned long long)e->address,
+		   same_uid ? "several processes, one of them pid" : "another user's pid", owner->pid, owner->comm);
+	trace_free(k, TRACE_FOREIGN_FREE, TRACE_NO_TYPE);
+	return true;
+}
+
+static void unknown_free(const struct booking *k, uint8_t type)
+{
+	counters(k)->unknown_frees++;
+	trace_free(k, TRACE_UNKNOWN_FREE, type);
+}
+
+static void book_free(const struct booking *k)
+{
+	const struct event *e = k->event;
+	struct buffer b;
+
+	if (!device_ok(k))
+		return;
+	unsigned device = (unsigned)e->device;
+	size_t own = registry_own(k->in->registry, e->process, device, e->address, TYPES_OF_FREE, &b);
+	if (own) {
+		counters(k)->ambiguous_frees += own > 1;
+		take_reference(k, &b, false);
+		return;
+	}
+	if (free_rerouted(k))
+		return;
+	enum freed_before before =
+		registry_freed_before(k->in->registry, e->process, device, e->address, TYPES_OF_FREE);
+	if (before == FREED_OWN)
+		double_free(k);
+	else if (free_foreign(k))
+		return;
+	else if (before == FREED_FAMILY)
+		double_free(k);
+	else
+		unknown_free(k, TRACE_NO_TYPE);
+}
+
+/* Circular buffers and kernels say what they free; only their owner does. */
+static void book_typed_free(const struct booking *k, uint8_t type)
+{
+	const struct event *e = k->event;
+	struct buffer b;
+
+	if (!device_ok(k))
+		return;
+	if (registry_own(k->in->registry, e->process, (unsigned)e->device, e->address, 1U << type, &b))
+		take_reference(k, &b, false);
+	else
+		unknown_free(k, type);
+}
+
+/* ---- all messages ---- */
+
+static void book(const struct booking *k)
+{
+	switch (k->event->type) {
+	case TTALLOC_MSG_ALLOC:
+		if (k->event->wire_type > TTALLOC_WIRE_TRACE)
+			refuse(k, "unknown buffer type");
+		else
+			book_alloc(k, k->event->wire_type);
+		break;
+	case TTALLOC_MSG_FREE:
+		book_free(k);
+		break;
+	case TTALLOC_MSG_CB_ALLOC:
+		book_alloc(k, BUFFER_CB);
+		break;
+	case TTALLOC_MSG_CB_FREE:
+		book_typed_free(k, BUFFER_CB);
+		break;
+	case TTALLOC_MSG_KERNEL_LOAD:
+		if (k->event->wire_type > TTALLOC_WIRE_KERNEL_DISPATCH)
+			refuse(k, "unknown kernel class");
+		else
+			book_alloc(k, BUFFER_KERNEL);
+		break;
+	case TTALLOC_MSG_KERNEL_UNLOAD:
+		book_typed_free(k, BUFFER_KERNEL);
+		break;
+	case TTALLOC_MSG_QUERY:
+	case TTALLOC_MSG_DEVICE_INFO_QUERY:
+		counters(k)->queries_total++;
+		break;
+	case TTALLOC_MSG_DUMP:
+	case TTALLOC_MSG_DUMP_KERNELS:
+		counters(k)->dumps_total++;
+		break;
+	default:
+		refuse(k, "only a server sends this");
+		break;
+	}
+}
+
+static void book_one(struct ingest *in, const struct event *e, uint64_t now)
+{
+	const struct process *p = registry_process(in->registry, e->process);
+	struct booking k = { .in = in, .event = e, .process = p, .now = now };
+
+	if (e->reply_from)
+		return;
+	k.seq = registry_next_seq(in->registry);
+	registry_counters_edit(in->registry)->events_total++;
+	registry_process_event(in->registry, e->process);
+	book(&k);
+}
+
+void ingest_events(struct ingest *in, const struct event *events, size_t n, uint64_t now)
+{
+	for (size_t at = 0; at < n + AHEAD_INDEX; at++) {
+		if (at < n)
+			registry_prefetch(in->registry, (unsigned)events[at].device, events[at].address);
+		if (at >= AHEAD_INDEX - AHEAD_ENTRIES && at - (AHEAD_INDEX - AHEAD_ENTRIES) < n) {
+			const struct event *e = &events[at - (AHEAD_INDEX - AHEAD_ENTRIES)];
+			registry_prefetch_entries(in->registry, (unsigned)e->device, e->address);
+		}
+		if (at >= AHEAD_INDEX)
+			book_one(in, &events[at - AHEAD_INDEX], now);
+	}
+}
+
+/* ---- replies ---- */
+
+static void put64(uint8_t *at, uint64_t v)
+{
+	v = htole64(v);
+	memcpy(at, &v, sizeof(v));
+}
+
+static void reply_totals(const struct ingest *in, const struct event *e, uint8_t *reply)
+{
+	const struct device *d = e->device < 0 ? NULL : registry_device(in->registry, (unsigned)e->device);
+
+	if (!d)
+		return;
+	put64(reply + TTALLOC_REPLY_DRAM, d->type[BUFFER_DRAM].bytes);
+	put64(reply + TTALLOC_REPLY_L1, d->type[BUFFER_L1].bytes);
+	put64(reply + TTALLOC_REPLY_L1_SMALL, d->type[BUFFER_L1_SMALL].bytes);
+	put64(reply + TTALLOC_REPLY_TRACE, d->type[BUFFER_TRACE].bytes);
+	if (e->dialect >= TTALLOC_DIALECT_128) {
+		put64(reply + TTALLOC_REPLY_CB, d->type[BUFFER_CB].bytes);
+		put64(reply + TTALLOC_REPLY_KERNEL, d->type[BUFFER_KERNEL].bytes);
+	}
+}
+
+/* Clients ask "how many" and then go through 0..n-1, so n is the highest known id and one. */
+static uint32_t devices_to_ask_for(const struct registry *reg)
+{
+	int last = -1;
+
+	for (int id = -1; (id = registry_device_next(reg, (unsigned)(id + 1))) >= 0;)
+		last = id;
+	return (uint32_t)(last + 1);
+}
+
+static void reply_device_info(const struct ingest *in, const struct event *e, uint8_t *reply)
+{
+	struct ttalloc_reply_info info = { 0 };
+	uint32_t devices = devices_to_ask_for(in->registry);
+
+	if (e->dialect == TTALLOC_DIALECT_72)
+		return;
+	if (e->device == -1) {
+		info.num_devices = htole32(devices);
+		info.is_available = htole32(devices > 0);
+	} else if (e->device >= 0) {
+		const struct device *d = registry_device(in->registry, (unsigned)e->device);
+		if (d && (d->capacity[BUFFER_DRAM] || d->capacity[BUFFER_L1])) {
+			info.total_dram = htole64(d->capacity[BUFFER_DRAM]);
+			info.total_l1 = htole64(d->capacity[BUFFER_L1]);
+			info.arch = htole32(d->arch);
+			info.is_available = htole32(1);
+		}
+		info.num_devices = htole32(devices);
+	}
+	memcpy(reply + (e->dialect == TTALLOC_DIALECT_112 ? TTALLOC_REPLY_INFO_112 : TTALLOC_REPLY_INFO_128), &info,
+	       sizeof(info));
+}
+
+size_t ingest_reply(const struct ingest *in, const struct event *event, uint8_t *reply)
+{
+	bool totals = event->type == TTALLOC_MSG_QUERY;
+
+	if (!event->dialect || (!totals && event->type != TTALLOC_MSG_DEVICE_INFO_QUERY))
+		return 0;
+	struct ttalloc_msg_head head = {
+		.type = totals ? TTALLOC_MSG_RESPONSE : TTALLOC_MSG_DEVICE_INFO_RESPONSE,
+		.device_id = (int32_t)htole32((uint32_t)event->device),
+	};
+	memset(reply, 0, event->dialect);
+	memcpy(reply, &head, sizeof(head));
+	if (totals)
+		reply_totals(in, event, reply);
+	else
+		reply_device_info(in, event, reply);
+	return event->dialect;
+}
+
+/* ---- what is not about a buffer ---- */
+
+void ingest_note(struct ingest *in, enum trace_kind kind, uint16_t device, int32_t pid, uint64_t size, uint64_t now)
+{
+	trace_add(in->trace, &(struct trace_entry){
+		.time = now,
+		.seq = registry_seq(in->registry),
+		.size = size,
+		.pid = pid,
+		.device = device,
+		.type = TRACE_NO_TYPE,
+		.kind = (uint8_t)kind,
+	});
+	registry_touch(in->registry);
+}
+
+void ingest_connect(struct ingest *in, uint32_t process, uint64_t now)
+{
+	registry_process_connect(in->registry, process);
+	ingest_note(in, TRACE_CONNECT, TRACE_NO_DEVICE, registry_process(in->registry, process)->pid, 0, now);
+}
+
+void ingest_exit(struct ingest *in, uint32_t process, uint64_t now)
+{
+	const struct process *p = registry_process(in->registry, process);
+	int32_t pid = p ? p->pid : 0;
+
+	if (p && registry_process_end(in->registry, process, now))
+		ingest_note(in, TRACE_EXIT, TRACE_NO_DEVICE, pid, 0, now);
+}
