@@ -1,0 +1,146 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * view-part.c - pieces that several views are made of; the contract is in view-part.h.
+ */
+#include "tracker/view-part.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "client/ttalloc-proto.h"
+
+#define NS_PER_TENTH (VIEW_NS_PER_S / 10)
+
+static const char *const arch_names[] = {
+	[TTALLOC_WIRE_ARCH_UNKNOWN] = "unknown",
+	[TTALLOC_WIRE_ARCH_GRAYSKULL] = "grayskull",
+	[TTALLOC_WIRE_ARCH_WORMHOLE_B0] = "wormhole_b0",
+	[TTALLOC_WIRE_ARCH_BLACKHOLE] = "blackhole",
+	[TTALLOC_WIRE_ARCH_QUASAR] = "quasar",
+};
+
+static const char *const class_names[] = {
+	[TTALLOC_WIRE_KERNEL_APPLICATION] = "application",
+	[TTALLOC_WIRE_KERNEL_FABRIC] = "fabric",
+	[TTALLOC_WIRE_KERNEL_DISPATCH] = "dispatch",
+};
+
+#define LENGTH(array) (sizeof(array) / sizeof((array)[0]))
+
+const char *view_arch_name(uint32_t arch)
+{
+	return arch < LENGTH(arch_names) ? arch_names[arch] : "unknown";
+}
+
+const char *view_class_name(unsigned kernel_class)
+{
+	return kernel_class < LENGTH(class_names) ? class_names[kernel_class] : "unknown";
+}
+
+bool view_owner_is_suspect(const struct process *owner)
+{
+	return owner && owner->ended && !owner->dismissed;
+}
+
+void view_put_pid(struct textbuf *t, int32_t pid)
+{
+	if (pid)
+		textbuf_i64(t, pid);
+	else
+		textbuf_putc(t, '-');
+}
+
+void view_put_comm(struct textbuf *t, const struct process *owner)
+{
+	textbuf_escaped(t, owner ? owner->comm : NULL);
+}
+
+void view_put_transport(struct textbuf *t, const struct process *p)
+{
+	textbuf_puts(t, "socket");
+	if (p->dialect)
+		textbuf_u64(t, p->dialect);
+	else
+		textbuf_putc(t, '?');
+}
+
+void view_put_known(struct textbuf *t, uint64_t v)
+{
+	if (v)
+		textbuf_u64(t, v);
+	else
+		textbuf_putc(t, '-');
+}
+
+void view_put_age(struct textbuf *t, uint64_t now, uint64_t then)
+{
+	uint64_t tenths;
+
+	if (!then) {
+		textbuf_putc(t, '-');
+		return;
+	}
+	tenths = now > then ? (now - then) / NS_PER_TENTH : 0;
+	textbuf_u64(t, tenths / 10);
+	textbuf_putc(t, '.');
+	textbuf_putc(t, (char)('0' + tenths % 10));
+}
+
+void view_put_utc(struct textbuf *t, uint64_t ns)
+{
+	time_t seconds = (time_t)(ns / VIEW_NS_PER_S);
+	char text[32];
+	struct tm tm;
+
+	/* 2^64 ns end in the year 2554, so neither call can fail. */
+	gmtime_r(&seconds, &tm);
+	textbuf_put(t, text, strftime(text, sizeof(text), "%Y-%m-%d %H:%M:%S", &tm));
+}
+
+void view_put_history(struct textbuf *t, const struct history_line *line)
+{
+	for (const char *kind = trace_kind_name(line->kind); kind && *kind; kind++)
+		textbuf_putc(t, *kind >= 'a' && *kind <= 'z' ? (char)(*kind - 'a' + 'A') : *kind);
+	textbuf_puts(t, " size=");
+	view_put_known(t, line->size);
+	textbuf_puts(t, " pid=");
+	view_put_pid(t, line->pid);
+	textbuf_puts(t, " ref=");
+	textbuf_u64(t, line->refs);
+}
+
+int view_find_buffers(const struct registry *reg, unsigned device, unsigned type, uint64_t address,
+		      struct view_buffers *out)
+{
+	size_t n = registry_find(reg, device, type, address, NULL, 0);
+
+	*out = (struct view_buffers){ 0 };
+	if (!n)
+		return 0;
+	out->buffer = malloc(n * sizeof(*out->buffer));
+	if (!out->buffer)
+		return -ENOMEM;
+	out->n = registry_find(reg, device, type, address, out->buffer, n);
+	return 0;
+}
+
+int view_find_history(const struct registry *reg, unsigned device, unsigned type, uint64_t address,
+		      struct view_history *out)
+{
+	*out = (struct view_history){ 0 };
+	/* The answer does not say how much was left out, so a full array is asked for again with more room. */
+	for (size_t max = 16;; max *= 4) {
+		struct history_line *line = realloc(out->line, max * sizeof(*line));
+
+		if (!line) {
+			free(out->line);
+			*out = (struct view_history){ 0 };
+			return -ENOMEM;
+		}
+		out->line = line;
+		out->n = registry_history(reg, device, type, address, &out->summary, line, max);
+		if (out->n < max || max >= VIEW_HISTORY_MAX)
+			return 0;
+	}
+}

@@ -1,0 +1,253 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * view-record.c - the record of one live buffer, the record of one leak, and the names such files have.
+ *
+ * A buffer's file is named after (device, type, address), and several processes can hold a buffer there: the file
+ * then has one block per buffer, newest first, separated by an empty line. What is remembered of the address
+ * belongs to all of them and stands once, in the first block; repeated in each it would grow with the square of
+ * their number.
+ *
+ * Keys of features that are absent in this version (tag, site, stack) are left out: readers ignore unknown keys and
+ * do not rely on every key.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tracker/view-part.h"
+#include "tracker/view.h"
+
+static void put_string(struct textbuf *t, const char *key, const char *value)
+{
+	textbuf_puts(t, key);
+	textbuf_puts(t, value);
+	textbuf_putc(t, '\n');
+}
+
+static void put_number(struct textbuf *t, const char *key, uint64_t value)
+{
+	textbuf_puts(t, key);
+	textbuf_u64(t, value);
+	textbuf_putc(t, '\n');
+}
+
+static void put_block(const struct view *v, const struct buffer *b, struct textbuf *t)
+{
+	const struct process *owner = registry_process(v->registry, b->process);
+
+	textbuf_puts(t, "address ");
+	textbuf_addr(t, b->address);
+	put_number(t, "\ndevice ", b->device);
+	put_string(t, "type ", buffer_type_name(b->type));
+	put_number(t, "size ", b->size);
+	put_number(t, "refs ", b->refs);
+	if (b->type == BUFFER_KERNEL)
+		put_string(t, "class ", view_class_name(b->kernel_class));
+	textbuf_puts(t, "pid ");
+	view_put_pid(t, owner ? owner->pid : 0);
+	put_number(t, "\nuid ", owner ? owner->uid : 0);
+	textbuf_puts(t, "comm ");
+	view_put_comm(t, owner);
+	textbuf_puts(t, "\nallocated ");
+	textbuf_time(t, b->time);
+	put_number(t, "\nseq ", b->seq);
+}
+
+static void put_past(const struct view *v, const struct buffer *b, struct textbuf *t)
+{
+	struct view_history history;
+
+	if (view_find_history(v->registry, b->device, b->type, b->address, &history) < 0) {
+		t->error = -ENOMEM;
+		return;
+	}
+	textbuf_puts(t, "history allocs=");
+	textbuf_u64(t, history.summary.allocs);
+	textbuf_puts(t, " frees=");
+	textbuf_u64(t, history.summary.frees);
+	textbuf_putc(t, '\n');
+	for (size_t i = 0; i < history.n; i++) {
+		textbuf_puts(t, "  ");
+		textbuf_time(t, history.line[i].time);
+		textbuf_putc(t, ' ');
+		view_put_history(t, &history.line[i]);
+		textbuf_putc(t, '\n');
+	}
+	free(history.line);
+}
+
+int view_buffer(const struct view *v, const struct view_key *k, struct textbuf *t)
+{
+	struct view_buffers found;
+	struct buffer named;
+
+	if (!registry_buffer(v->registry, k->slot, &named))
+		return -ENOENT;
+	if (view_find_buffers(v->registry, named.device, named.type, named.address, &found) < 0) {
+		t->error = -ENOMEM;
+		return 0;
+	}
+	for (size_t i = 0; i < found.n; i++) {
+		if (i)
+			textbuf_putc(t, '\n');
+		put_block(v, &found.buffer[i], t);
+		if (!i)
+			put_past(v, &found.buffer[i], t);
+	}
+	free(found.buffer);
+	return 0;
+}
+
+int view_leak(const struct view *v, const struct view_key *k, struct textbuf *t)
+{
+	const struct process *owner;
+	struct buffer b;
+
+	if (!registry_buffer(v->registry, k->slot, &b))
+		return -ENOENT;
+	owner = registry_process(v->registry, b.process);
+	if (!view_owner_is_suspect(owner))
+		return -ENOENT;
+	textbuf_puts(t, "reason died\nstate dead\nended ");
+	textbuf_time(t, owner->ended_at);
+	textbuf_puts(t, "\nwhy owner ");
+	view_put_pid(t, owner->pid);
+	textbuf_puts(t, " (");
+	view_put_comm(t, owner);
+	textbuf_puts(t, ") ended at ");
+	textbuf_time(t, owner->ended_at);
+	textbuf_puts(t, " without freeing it\n");
+	put_block(v, &b, t);
+	put_past(v, &b, t);
+	return 0;
+}
+
+/* ---- names ---- */
+
+void view_leak_name(const struct view *v, const struct buffer *b, struct textbuf *t)
+{
+	const struct process *owner = registry_process(v->registry, b->process);
+
+	textbuf_puts(t, "pid");
+	textbuf_i64(t, owner ? owner->pid : 0);
+	textbuf_puts(t, "-device");
+	textbuf_u64(t, b->device);
+	textbuf_putc(t, '-');
+	textbuf_puts(t, buffer_type_name(b->type));
+	textbuf_putc(t, '-');
+	textbuf_addr(t, b->address);
+	textbuf_putc(t, '-');
+	textbuf_u64(t, b->seq);
+}
+
+static int digit_value(char c)
+{
+	if (c >= '0' && c <= '9')
+		return c - '0';
+	if (c >= 'a' && c <= 'f')
+		return c - 'a' + 10;
+	if (c >= 'A' && c <= 'F')
+		return c - 'A' + 10;
+	return -1;
+}
+
+/* Takes all digits at *s, at least one, and moves *s behind them. */
+static bool take_digits(const char **s, unsigned base, uint64_t *value)
+{
+	const char *start = *s;
+	uint64_t v = 0;
+
+	for (;; (*s)++) {
+		int digit = digit_value(**s);
+
+		if (digit < 0 || (unsigned)digit >= base)
+			break;
+		if (__builtin_mul_overflow(v, base, &v) || __builtin_add_overflow(v, (unsigned)digit, &v))
+			return false;
+	}
+	*value = v;
+	return *s != start;
+}
+
+static bool take_word(const char **s, const char *word)
+{
+	size_t len = strlen(word);
+
+	if (strncmp(*s, word, len))
+		return false;
+	*s += len;
+	return true;
+}
+
+static bool take_address(const char **s, uint64_t *address)
+{
+	if ((*s)[0] != '0' || ((*s)[1] != 'x' && (*s)[1] != 'X'))
+		return false;
+	*s += 2;
+	return take_digits(s, 16, address);
+}
+
+static bool take_type(const char **s, unsigned *type)
+{
+	for (unsigned i = 0; i < BUFFER_TYPES; i++) {
+		const char *rest = *s;
+
+		if (take_word(&rest, buffer_type_name(i)) && *rest == '-') {
+			*s = rest;
+			*type = i;
+			return true;
+		}
+	}
+	return false;
+}
+
+bool view_parse_address(const char *name, uint64_t *address)
+{
+	uint64_t value;
+
+	if (!take_address(&name, &value) || *name)
+		return false;
+	*address = value;
+	return true;
+}
+
+struct leak_name {
+	uint64_t pid;
+	uint64_t device;
+	unsigned type;
+	uint64_t address;
+	uint64_t seq;
+};
+
+static bool parse_leak_name(const char *s, struct leak_name *out)
+{
+	return take_word(&s, "pid") && take_digits(&s, 10, &out->pid) &&
+	       take_word(&s, "-device") && take_digits(&s, 10, &out->device) && out->device < DEVICE_MAX &&
+	       take_word(&s, "-") && take_type(&s, &out->type) &&
+	       take_word(&s, "-") && take_address(&s, &out->address) &&
+	       take_word(&s, "-") && take_digits(&s, 10, &out->seq) && !*s;
+}
+
+int view_leak_find(const struct view *v, const char *name, uint32_t *slot)
+{
+	struct view_buffers found;
+	struct leak_name wanted;
+	int r = -ENOENT;
+
+	if (!parse_leak_name(name, &wanted))
+		return -ENOENT;
+	if (view_find_buffers(v->registry, (unsigned)wanted.device, wanted.type, wanted.address, &found) < 0)
+		return -ENOMEM;
+	for (size_t i = 0; i < found.n; i++) {
+		const struct process *owner = registry_process(v->registry, found.buffer[i].process);
+
+		if (found.buffer[i].seq == wanted.seq && view_owner_is_suspect(owner) &&
+		    (uint64_t)owner->pid == wanted.pid) {
+			*slot = found.buffer[i].slot;
+			r = 0;
+			break;
+		}
+	}
+	free(found.buffer);
+	return r;
+}
