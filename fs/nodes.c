@@ -1,0 +1,163 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * nodes.c - the one table of nodes; what a row means is in nodes.h.
+ *
+ * At the top the few texts and settings that are no views of the registry; the table is at the end.
+ */
+#include "fs/nodes.h"
+
+#define MAX_CLIENTS_LIMIT (1U << 20)  /* what the kernel lets one process open, usually */
+
+static int show_ctl(const struct view *v, const struct view_key *k, struct textbuf *t)
+{
+	(void)v;
+	(void)k;
+	ctl_help(t, CTL_SCOPE_ROOT);
+	return 0;
+}
+
+static int show_process_ctl(const struct view *v, const struct view_key *k, struct textbuf *t)
+{
+	(void)v;
+	(void)k;
+	ctl_help(t, CTL_SCOPE_PID);
+	return 0;
+}
+
+static void show_value(struct textbuf *t, uint64_t value)
+{
+	textbuf_u64(t, value);
+	textbuf_putc(t, '\n');
+}
+
+/* ---- options ---- */
+
+static int show_history_per_buffer(const struct view *v, const struct view_key *k, struct textbuf *t)
+{
+	(void)k;
+	show_value(t, registry_history_per_buffer(v->registry));
+	return 0;
+}
+
+static uint64_t limit_history_per_buffer(const struct view *v)
+{
+	(void)v;
+	return REGISTRY_HISTORY_PER_BUFFER_LIMIT;
+}
+
+static int set_history_per_buffer(struct ingest *state, struct server_info *server, uint64_t value)
+{
+	(void)server;
+	return registry_set_history_per_buffer(state->registry, value);
+}
+
+static int show_trace_events(const struct view *v, const struct view_key *k, struct textbuf *t)
+{
+	(void)k;
+	show_value(t, v->trace->size);
+	return 0;
+}
+
+static uint64_t limit_trace_events(const struct view *v)
+{
+	(void)v;
+	return TRACE_EVENTS_MAX;
+}
+
+static int set_trace_events(struct ingest *state, struct server_info *server, uint64_t value)
+{
+	(void)server;
+	return trace_resize(state->trace, value);
+}
+
+static int show_max_buffers(const struct view *v, const struct view_key *k, struct textbuf *t)
+{
+	(void)k;
+	show_value(t, registry_max_buffers(v->registry));
+	return 0;
+}
+
+static uint64_t limit_max_buffers(const struct view *v)
+{
+	return registry_max_buffers_limit(v->registry);
+}
+
+static int set_max_buffers(struct ingest *state, struct server_info *server, uint64_t value)
+{
+	(void)server;
+	return registry_set_max_buffers(state->registry, value);
+}
+
+static int show_max_clients(const struct view *v, const struct view_key *k, struct textbuf *t)
+{
+	(void)k;
+	show_value(t, v->server->max_clients);
+	return 0;
+}
+
+static uint64_t limit_max_clients(const struct view *v)
+{
+	(void)v;
+	return MAX_CLIENTS_LIMIT;
+}
+
+static int set_max_clients(struct ingest *state, struct server_info *server, uint64_t value)
+{
+	(void)state;
+	server->max_clients = (uint32_t)value;
+	return 0;
+}
+
+static const struct node_option option_history_per_buffer = { 1, limit_history_per_buffer, set_history_per_buffer };
+static const struct node_option option_trace_events = { TRACE_EVENTS_MIN, limit_trace_events, set_trace_events };
+static const struct node_option option_max_buffers = { 1, limit_max_buffers, set_max_buffers };
+static const struct node_option option_max_clients = { 1, limit_max_clients, set_max_clients };
+
+/* ---- the table ---- */
+
+#define DIR(path) { path, NODE_DIR, .mode = 0555 }
+#define OWNER_DIR(path) { path, NODE_DIR, .mode = 0755 }
+#define TEXT(path, view) { path, NODE_TEXT, .mode = 0444, .show = view }
+#define CONSTANT(path, view) { path, NODE_TEXT, .mode = 0444, .constant = true, .show = view }
+#define TABLE(path, view) { path, NODE_TABLE, .mode = 0444, .table = view }
+#define CTL(path, which, help) { path, NODE_CTL, .mode = 0664, .constant = true, .scope = which, .show = help }
+#define OPTION(name) \
+	{ "options/" #name, NODE_OPTION, .mode = 0644, .show = show_##name, .option = &option_##name }
+
+const struct node nodes[] = {
+	DIR(""),
+	CONSTANT("README", view_readme),
+	CONSTANT("version", view_version),
+	CTL("ctl", CTL_SCOPE_ROOT, show_ctl),
+	TEXT("error_log", view_error_log),
+	TEXT("summary", view_summary),
+	TEXT("stats", view_stats),
+	TABLE("allocs", view_allocs),
+	TABLE("suspects", view_suspects),
+	TABLE("processes", view_processes),
+	{ "events", NODE_STREAM, .mode = 0444 },
+	TABLE("trace", view_trace),
+	DIR("leaks"),
+	TEXT("leaks/{leak}", view_leak),
+	DIR("pids"),
+	DIR("pids/{pid}"),
+	TEXT("pids/{pid}/status", view_process_status),
+	TABLE("pids/{pid}/allocs", view_process_allocs),
+	CTL("pids/{pid}/ctl", CTL_SCOPE_PID, show_process_ctl),
+	OWNER_DIR("dumps"),
+	{ "dumps/{dump}", NODE_DUMP, .mode = 0444, .constant = true },
+	DIR("options"),
+	OPTION(history_per_buffer),
+	OPTION(trace_events),
+	OPTION(max_buffers),
+	OPTION(max_clients),
+	DIR("device{device}"),
+	TEXT("device{device}/summary", view_device_summary),
+	TEXT("device{device}/info", view_device_info),
+	TABLE("device{device}/allocs", view_device_allocs),
+	TABLE("device{device}/map", view_device_map),
+	DIR("device{device}/{type}"),
+	TEXT("device{device}/{type}/{address}", view_buffer),
+};
+
+const unsigned nodes_count = sizeof(nodes) / sizeof(nodes[0]);
