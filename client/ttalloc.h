@@ -1,0 +1,201 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later
+ *
+ * ttalloc.h - tell the ttalloc server which device memory this program holds.
+ *
+ *	struct ttalloc *t = ttalloc_default();                  // NULL unless TT_ALLOC_TRACKING_ENABLED=1
+ *
+ *	ttalloc_alloc(t, 0, TTALLOC_DRAM, address, size);       // after the device allocator gave it out
+ *	ttalloc_free(t, 0, address);                            // before the device allocator takes it back
+ *
+ * Report an allocation after it was made and a free before the address can be given out again; then reports of
+ * several threads cannot overtake each other in a way that matters.
+ *
+ * What an event call (everything that returns void and takes an instance) promises:
+ *  - An instance that is NULL makes it do nothing, at the price of one compare.
+ *  - It never fails visibly, never raises SIGPIPE, never changes errno, and is no cancellation point.
+ *  - When it returns and ttalloc_get_counters() shows nothing queued, the server has the event before it answers
+ *    whoever opens a file of the mount next.
+ *  - It waits for a busy server at most TTALLOC_EVENT_BOUND_MS, once: from then until the server has caught up no
+ *    event call waits at all. What cannot be sent is queued, up to TTALLOC_QUEUE_EVENTS, and delivered in order by a
+ *    later call; what finds the queue full is dropped and counted. Nothing is lost without a number that says so.
+ *  - Without a server it connects again by itself, after 10 ms at first, then twice as long each time up to 5 s.
+ *    What was on its way into a connection that broke may be lost: `uncertain` counts it. A server that was started
+ *    anew knows only what is reported from then on.
+ *  - The library has no thread of its own, so what is queued waits for the next call of any kind.
+ *
+ * Every function is thread-safe. None is async-signal-safe. After fork() the child reports over a connection of its
+ * own from its first event on, the parent's connection is not touched, and what the parent had queued stays the
+ * parent's. (A child made by vfork(), _Fork() or clone() must not report before it has executed another program.)
+ * The library's descriptor is close-on-exec and never 0, 1 or 2; it belongs to the library: a program that closes
+ * every descriptor should do so before its first event.
+ *
+ * Units: sizes are bytes, addresses are those of the device, devices are 0..1023, sizes 1..2^56. An event outside
+ * these ranges is sent as it is and counted as refused by the server, where it can be seen.
+ */
+#ifndef TTALLOC_H
+#define TTALLOC_H
+
+#include <stdint.h>
+
+#ifdef __cplusplus
+#define TTALLOC_NOEXCEPT noexcept
+extern "C" {
+#else
+#define TTALLOC_NOEXCEPT
+#endif
+
+/* Longest time an event call, or ttalloc_close(), waits for a server that does not read. */
+#define TTALLOC_EVENT_BOUND_MS 100
+/* Longest time a question (ttalloc_sync() and the functions below it) waits for its answer. */
+#define TTALLOC_QUESTION_BOUND_MS 5000
+/* Events kept while they cannot be sent; 40 bytes each, allocated when first needed. */
+#define TTALLOC_QUEUE_EVENTS 65536
+
+/* Memory a buffer can be in. */
+enum ttalloc_type {
+	TTALLOC_DRAM = 0,
+	TTALLOC_L1 = 1,
+	TTALLOC_SYSTEM_MEMORY = 2,
+	TTALLOC_L1_SMALL = 3,
+	TTALLOC_TRACE = 4,
+};
+
+/* What a kernel is for. */
+enum ttalloc_kernel_class {
+	TTALLOC_KERNEL_APPLICATION = 0,
+	TTALLOC_KERNEL_FABRIC = 1,
+	TTALLOC_KERNEL_DISPATCH = 2,
+};
+
+/* Kind of device. */
+enum ttalloc_arch {
+	TTALLOC_ARCH_UNKNOWN = 0,
+	TTALLOC_ARCH_GRAYSKULL = 1,
+	TTALLOC_ARCH_WORMHOLE_B0 = 2,
+	TTALLOC_ARCH_BLACKHOLE = 3,
+	TTALLOC_ARCH_QUASAR = 4,
+};
+
+struct ttalloc;
+
+/* Bytes in use on one device, of all processes together. System memory is not part of the answer. */
+struct ttalloc_totals {
+	uint64_t dram;
+	uint64_t l1;
+	uint64_t l1_small;
+	uint64_t trace;
+	uint64_t cb;
+	uint64_t kernel;
+};
+
+/* Capacity of one device, in bytes. */
+struct ttalloc_capacity {
+	uint64_t dram;
+	uint64_t l1;
+	uint32_t dram_channels;
+	uint32_t dram_per_channel;
+	uint32_t l1_per_core;
+	uint32_t arch;              /* enum ttalloc_arch */
+};
+
+/* What became of the events reported by this process through one instance. The sum of sent, queued and dropped is
+ * the number of event calls. Counters start at zero in a forked child. */
+struct ttalloc_counters {
+	uint64_t sent;              /* handed to a connection */
+	uint64_t queued;            /* waiting for the server right now */
+	uint64_t dropped;           /* lost because the queue was full */
+	uint64_t uncertain;         /* of those sent: on a connection that broke before a question confirmed them */
+	uint64_t connections;       /* times a server was reached */
+	uint64_t failed_attempts;   /* times no server was reached */
+	uint64_t stalls;            /* times an event call waited its full bound in vain */
+	uint64_t reserved[9];       /* zero */
+};
+
+/* --- instances --- */
+
+/*
+ * Makes an instance that reports to the socket at `socket_path`. NULL means $TTALLOC_SOCKET; if that is unset or
+ * empty, /run/ttalloc/ttalloc.sock, and as long as that does not exist, /tmp/tt_allocation_server.sock. Connects at
+ * the first event, so that no server need be there. The path is copied. End it with ttalloc_close().
+ *
+ * Return: 0; -ENAMETOOLONG if the path does not fit a socket address, -ENOMEM. *tp is NULL after an error.
+ */
+int ttalloc_open(struct ttalloc **tp, const char *socket_path) TTALLOC_NOEXCEPT;
+
+/*
+ * Ends an instance: offers what is queued to the server for at most TTALLOC_EVENT_BOUND_MS and closes the connection.
+ * No other thread may be using the instance. Buffers that were not freed stay in the server's tables. NULL is
+ * allowed; the instance of ttalloc_default() stays open, only its queue is offered.
+ */
+void ttalloc_close(struct ttalloc *t) TTALLOC_NOEXCEPT;
+
+/*
+ * The instance of this process: made at the first call if the environment then has TT_ALLOC_TRACKING_ENABLED with
+ * the value "1"; with any other value, or without it, or in a set-user-ID program, NULL for good. Never closed. A
+ * caller may keep the pointer; a forked child uses the same one.
+ */
+struct ttalloc *ttalloc_default(void) TTALLOC_NOEXCEPT;
+
+/* --- events --- */
+
+/* A buffer came to be at `address`, of `type` (enum ttalloc_type). Once more at a live address: one more reference. */
+void ttalloc_alloc(struct ttalloc *t, int device, uint8_t type, uint64_t address, uint64_t size) TTALLOC_NOEXCEPT;
+
+/* The buffer at `address` has one reference less; without any left, it is gone. */
+void ttalloc_free(struct ttalloc *t, int device, uint64_t address) TTALLOC_NOEXCEPT;
+
+/* A circular buffer came to be, or goes. `size` of the free is for the server's log only and may be 0. */
+void ttalloc_cb_alloc(struct ttalloc *t, int device, uint64_t address, uint64_t size) TTALLOC_NOEXCEPT;
+void ttalloc_cb_free(struct ttalloc *t, int device, uint64_t address, uint64_t size) TTALLOC_NOEXCEPT;
+
+/* A kernel binary of `kernel_class` (enum ttalloc_kernel_class) was loaded, or goes. `kernel_id` is unique among the
+ * kernels that this process has on the device. `size` of the unload is for the server's log only and may be 0. */
+void ttalloc_kernel_load(struct ttalloc *t, int device, uint8_t kernel_class, uint64_t kernel_id, uint64_t size)
+	TTALLOC_NOEXCEPT;
+void ttalloc_kernel_unload(struct ttalloc *t, int device, uint64_t kernel_id, uint64_t size) TTALLOC_NOEXCEPT;
+
+/* --- questions ---
+ *
+ * Each first delivers everything that is queued. They connect at once if there is no connection, whatever the time
+ * since the last attempt. They do not hold up event calls of other threads. Several threads' questions are asked
+ * one after the other, each with its own bound. errno is not changed.
+ *
+ * Return: 0, or
+ *   -ENOTCONN      the instance is NULL (ttalloc_sync() returns 0: there was nothing to deliver)
+ *   -ENOENT, -ECONNREFUSED, -EACCES and others of connect(2): there is no server to ask
+ *   -ECONNRESET    the connection broke while waiting
+ *   -ETIMEDOUT     no answer within TTALLOC_QUESTION_BOUND_MS of its turn
+ *   -EPROTO        the server answered something else; the connection was closed
+ */
+
+/*
+ * Waits until the server has booked everything this instance reported before.
+ *
+ * Return: as above; also -EIO, once, if it could not have: the server answered, but since the last call events were
+ * dropped, or became uncertain with a broken connection (ttalloc_get_counters()).
+ */
+int ttalloc_sync(struct ttalloc *t) TTALLOC_NOEXCEPT;
+
+/* Asks the server to freeze a report of everything that is live, and waits until it has. Return: as above. */
+int ttalloc_dump(struct ttalloc *t) TTALLOC_NOEXCEPT;
+
+/* Bytes in use on `device`. Return: as above; *totals is written on success only. */
+int ttalloc_query(struct ttalloc *t, int device, struct ttalloc_totals *totals) TTALLOC_NOEXCEPT;
+
+/* Capacity of `device`. Return: as above, or -ENODEV if the server does not know it; *capacity is written on success
+ * only. */
+int ttalloc_device_info(struct ttalloc *t, int device, struct ttalloc_capacity *capacity) TTALLOC_NOEXCEPT;
+
+/* Number of devices whose capacity the server knows. Return: as above; *count is written on success only. */
+int ttalloc_device_count(struct ttalloc *t, uint32_t *count) TTALLOC_NOEXCEPT;
+
+/* --- the library about itself --- */
+
+/* Asks nobody; all zero for a NULL instance. */
+void ttalloc_get_counters(struct ttalloc *t, struct ttalloc_counters *counters) TTALLOC_NOEXCEPT;
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
