@@ -1,0 +1,32 @@
+# shellcheck shell=bash
+# bash completion for ttallocd and ttalloc-workload. Source it, or copy it to /usr/share/bash-completion/completions/ttallocd.
+
+_ttallocd()
+{
+	local word=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]}
+
+	case $previous in
+	--mount) mapfile -t COMPREPLY < <(compgen -d -- "$word") ;;
+	--socket | --compat-socket) mapfile -t COMPREPLY < <(compgen -f -W none -- "$word") ;;
+	--log) mapfile -t COMPREPLY < <(compgen -W "error warning info debug" -- "$word") ;;
+	--max-buffers | --device) COMPREPLY=() ;;
+	*) mapfile -t COMPREPLY < <(compgen -W "--foreground --mount --socket --compat-socket --log --max-buffers
+		--device --version --help" -- "$word") ;;
+	esac
+}
+
+_ttalloc_workload()
+{
+	local word=${COMP_WORDS[COMP_CWORD]}
+
+	case ${COMP_WORDS[COMP_CWORD - 1]} in
+	--socket) mapfile -t COMPREPLY < <(compgen -f -- "$word") ;;
+	--devices | --layers | --steps | --rate | --processes | --seed | --leak | --double-free | --unknown-free | \
+		--die-after) COMPREPLY=() ;;
+	*) mapfile -t COMPREPLY < <(compgen -W "--devices --layers --steps --rate --processes --seed --leak
+		--double-free --unknown-free --die-after --hold --keep --socket --version --help" -- "$word") ;;
+	esac
+}
+
+complete -F _ttallocd ttallocd
+complete -F _ttalloc_workload ttalloc-workload
