@@ -117,7 +117,8 @@ void ledger_print(FILE *f, struct ledger *all, unsigned processes, unsigned devi
 		sum.uncertain += l->uncertain;
 	}
 	fprintf(f, "total count %" PRIu64 " bytes %" PRIu64 "\n", overall.count, overall.bytes);
-	fprintf(f, "counters allocs %" PRIu64 " frees %" PRIu64 " refs %" PRIu64, overall.allocs, overall.frees, sum.refs);
+	fprintf(f, "counters allocs %" PRIu64 " frees %" PRIu64 " refs %" PRIu64, overall.allocs, overall.frees,
+		sum.refs);
 	fprintf(f, " double_frees %" PRIu64 " unknown_frees %" PRIu64 "\n", sum.double_frees, sum.unknown_frees);
 	fprintf(f, "events reported %" PRIu64 " sent %" PRIu64 " queued %" PRIu64, sum.events, sum.sent, sum.queued);
 	fprintf(f, " dropped %" PRIu64 " uncertain %" PRIu64 "\n", sum.dropped, sum.uncertain);

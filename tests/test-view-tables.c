@@ -16,13 +16,21 @@
 #include "tracker/view-sort.h"
 #include "tracker/view.h"
 
+/* For what is asked a million times: libcheck writes to a file for every assertion that holds. */
+#define must(expr) \
+	do { \
+		if (!(expr)) \
+			ck_abort_msg("must be: %s", #expr); \
+	} while (0)
+
 /* ---- memory that runs out ---- */
 
 static long allocations_left = -1;  /* -1 = never fail */
 
-void *__real_malloc(size_t size);
-void *__real_calloc(size_t n, size_t size);
-void *__real_realloc(void *p, size_t size);
+/* Weak, so that a link without the option fails in these tests and not in the build of everything. */
+void *__real_malloc(size_t size) __attribute__((weak));
+void *__real_calloc(size_t n, size_t size) __attribute__((weak));
+void *__real_realloc(void *p, size_t size) __attribute__((weak));
 void *__wrap_malloc(size_t size);
 void *__wrap_calloc(size_t n, size_t size);
 void *__wrap_realloc(void *p, size_t size);
@@ -120,7 +128,7 @@ static void birth(struct world *w)
 	/* An address drawn twice would be one more reference and no birth; or a FREE that could mean two types. */
 	if (registry_own(w->u->reg, process, (unsigned)device, address, UINT32_MAX, &b))
 		return;
-	ck_assert_uint_lt(seq, MAX_SEQ);
+	must(seq < MAX_SEQ);
 	util_alloc(w->u, process, device, type, address, 1 + rnd(w, 1000000));
 	life[seq] = (struct life){ .process = process, .device = device, .address = address, .known = true,
 				   .alive = true };
@@ -182,13 +190,12 @@ static void see_line(const struct reading *r, const char *line)
 		return;
 	for (int i = 0; i < r->seq_column; i++) {
 		line = strchr(line, ' ');
-		ck_assert_ptr_nonnull(line);
+		must(line);
 		line++;
 	}
 	seq = strtoull(line, NULL, 10);
-	ck_assert_uint_lt(seq, MAX_SEQ);
-	ck_assert_msg(life[seq].known && wants(r, &life[seq]), "buffer %llu is not of this table",
-		      (unsigned long long)seq);
+	must(seq < MAX_SEQ);
+	must(life[seq].known && wants(r, &life[seq]));
 	life[seq].seen++;
 }
 
@@ -232,9 +239,9 @@ static void read_under_churn(struct world *w, const struct reading *r, unsigned 
 	view_table_end(&c);
 	textbuf_deinit(&t);
 	for (uint64_t seq = 1; seq <= registry_seq(w->u->reg); seq++) {
-		ck_assert_uint_le(life[seq].seen, 1);
+		must(life[seq].seen <= 1);
 		if (life[seq].throughout && wants(r, &life[seq]))
-			ck_assert_msg(life[seq].seen == 1, "buffer %llu is missing", (unsigned long long)seq);
+			must(life[seq].seen == 1);
 	}
 }
 
@@ -417,11 +424,10 @@ static void check_sorted(struct world *w, struct sorted *s)
 		struct buffer b;
 
 		if (n)
-			ck_assert_int_lt(item_order(&last, item), 0);
-		ck_assert_uint_eq(registry_own(w->u->reg, item->process, item->device, item->address,
-					       1U << item->type, &b), 1);
-		ck_assert(b.seq == item->seq && b.size == item->size && b.refs == item->refs && b.time == item->time);
-		ck_assert_ptr_eq(sorted_owner(item, w->u->reg), registry_process(w->u->reg, item->process));
+			must(item_order(&last, item) < 0);
+		must(registry_own(w->u->reg, item->process, item->device, item->address, 1U << item->type, &b) == 1);
+		must(b.seq == item->seq && b.size == item->size && b.refs == item->refs && b.time == item->time);
+		must(sorted_owner(item, w->u->reg) == registry_process(w->u->reg, item->process));
 		sum[item->device][item->type].count++;
 		sum[item->device][item->type].bytes += item->size;
 		last = *item;
@@ -429,7 +435,7 @@ static void check_sorted(struct world *w, struct sorted *s)
 			struct sorted_item next = *peeked;
 
 			sorted_next(s);
-			ck_assert_int_eq(item_order(sorted_item(s), &next), 0);
+			must(item_order(sorted_item(s), &next) == 0);
 		} else {
 			sorted_next(s);
 			ck_assert_ptr_null(sorted_item(s));
@@ -443,12 +449,12 @@ static void check_sorted(struct world *w, struct sorted *s)
 		for (unsigned type = 0; type < BUFFER_TYPES; type++) {
 			struct sorted_sum found = sorted_sum(s, device, type);
 
-			ck_assert_uint_eq(found.count, sum[device][type].count);
-			ck_assert_uint_eq(found.bytes, sum[device][type].bytes);
+			must(found.count == sum[device][type].count);
+			must(found.bytes == sum[device][type].bytes);
 			of_device.count -= found.count;
 			of_device.bytes -= found.bytes;
 		}
-		ck_assert(!of_device.count && !of_device.bytes);
+		must(!of_device.count && !of_device.bytes);
 	}
 }
 
@@ -578,7 +584,8 @@ static size_t read_map(struct world *w, struct map_line *lines, size_t max)
 		char state[8];
 
 		ck_assert_uint_lt(n, max);
-		ck_assert_int_eq(sscanf(line, "%llx %llx %llu %7s %15s", &start, &end, &bytes, state, lines[n].type), 5);
+		ck_assert_int_eq(sscanf(line, "%llx %llx %llu %7s %15s", &start, &end, &bytes, state, lines[n].type),
+				 5);
 		lines[n].start = start;
 		lines[n].end = end;
 		lines[n].bytes = bytes;
@@ -626,7 +633,7 @@ START_TEST(map_holes)
 		if (!lines[i].used) {
 			ck_assert_uint_eq(lines[i].start, reached);
 			for (uint64_t at = lines[i].start; at < lines[i].end; at++)
-				ck_assert(!covered[at]);
+				must(!covered[at]);
 		}
 		reached = lines[i].end > reached ? lines[i].end : reached;
 	}

@@ -477,26 +477,20 @@ bool registry_walk_next(const struct registry *reg, struct walk *w, struct buffe
 	return false;
 }
 
+/* Entries of one hash stand in the order of their insertion, so the newest of them comes last. */
 size_t registry_find(const struct registry *reg, unsigned device, unsigned type, uint64_t address, struct buffer *out,
 		     size_t max)
 {
-	struct walk w = registry_walk(reg, device, address, 1U << type);
+	struct walk count = registry_walk(reg, device, address, 1U << type);
+	struct walk w = count;
 	struct buffer b;
 	size_t n = 0;
 
-	while (registry_walk_next(reg, &w, &b)) {
-		size_t filled = n < max ? n : max;
-		size_t at = filled;
-		while (at > 0 && out[at - 1].seq < b.seq)
-			at--;
+	while (registry_walk_next(reg, &count, &b))
 		n++;
-		if (at == max)
-			continue;
-		if (filled == max)
-			filled--;
-		memmove(out + at + 1, out + at, (filled - at) * sizeof(*out));
-		out[at] = b;
-	}
+	for (size_t i = n; max && i > 0 && registry_walk_next(reg, &w, &b); i--)
+		if (i <= max)
+			out[i - 1] = b;
 	return n;
 }
 

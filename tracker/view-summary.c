@@ -144,7 +144,8 @@ static void put_devices_compact(const struct registry *reg, struct textbuf *t)
 {
 	unsigned idle = 0;
 
-	textbuf_printf(t, "%6s %9s %19s %9s %9s %9s %9s\n", "device", "dram", "of capacity", "l1", "other", "peak", "buffers");
+	textbuf_printf(t, "%6s %9s %19s %9s %9s %9s %9s\n", "device", "dram", "of capacity", "l1", "other", "peak",
+		       "buffers");
 	for (int id = registry_device_next(reg, 0); id >= 0; id = registry_device_next(reg, (unsigned)id + 1)) {
 		const struct device *device = registry_device(reg, (unsigned)id);
 

@@ -66,7 +66,7 @@ static const char readme_tail[] =
 	"  inotify does not work on this filesystem. Read events, which blocks until\n"
 	"  something happens, or poll any file: POLLPRI tells that it changed since this\n"
 	"  descriptor has read it.\n"
-	"  python3 -c 'import select; f = open(\"@/stats\"); f.read();\n"
+	"  python3 -c 'import select; f = open(\"@/summary\"); f.read();\n"
 	"  p = select.poll(); p.register(f, select.POLLPRI); print(p.poll())'\n";
 
 /* Returns how many columns it wrote. */
