@@ -79,14 +79,19 @@ make_dir()
 		die "cannot write to $1 (made by another user? then remove it: sudo rm -r $1)"
 }
 
-# build LOG DIR OPTION...: configures DIR if that was not done yet, and builds. Returns non-zero when that fails.
-build()
+# configure LOG DIR OPTION...: makes DIR a build directory if it is none yet.
+configure()
 {
 	log=$1 dir=$2
 	shift 2
-	: >"$log"
-	if [ ! -f "$dir/build.ninja" ]; then
-		meson setup "$dir" "$@" >>"$log" 2>&1 || return
-	fi
-	ninja -C "$dir" >>"$log" 2>&1
+	rm -f "$log"
+	[ -f "$dir/build.ninja" ] || meson setup "$dir" "$@" >>"$log" 2>&1
+}
+
+# compile LOG DIR TARGET...: without a target, everything.
+compile()
+{
+	log=$1 dir=$2
+	shift 2
+	ninja -C "$dir" "$@" >>"$log" 2>&1
 }

@@ -86,7 +86,7 @@ static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 	struct ops *o = ops_of(req);
 	struct fuse_entry_param e = { 0 };
 	struct place dir, p;
-	int r = tree_get(o->config.tree, parent, &dir);
+	int r = strlen(name) > NAME_LENGTH_MAX ? -ENAMETOOLONG : tree_get(o->config.tree, parent, &dir);
 
 	if (r == 0)
 		r = tree_lookup(o->config.tree, &dir, name, &p);
@@ -103,7 +103,8 @@ static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 }
 
 /* The kernel does not say for which descriptor it asks. An open file is as long as what its descriptor has been given;
- * and one whose thing has gone is only asked for through a descriptor, since a path would have been looked up. */
+ * and a file whose thing has gone is only asked for through a descriptor, since a path would have been looked up, or
+ * its directory would be gone as well. */
 static void op_getattr(fuse_req_t req, fuse_ino_t number, struct fuse_file_info *fi)
 {
 	struct ops *o = ops_of(req);
@@ -115,7 +116,7 @@ static void op_getattr(fuse_req_t req, fuse_ino_t number, struct fuse_file_info 
 	(void)fi;
 	if (r == 0)
 		r = tree_attr(o->config.tree, &p, NULL, &st);
-	if (r < 0 && h) {
+	if (r < 0 && h && h->node->kind != NODE_DIR) {
 		st = h->attr;
 		st.st_nlink = 0;
 		fuse_reply_attr(req, &st, 0);
@@ -127,6 +128,8 @@ static void op_getattr(fuse_req_t req, fuse_ino_t number, struct fuse_file_info 
 	}
 	if (h && p.node->show)
 		st.st_size = h->attr.st_size;
+	else if (h && p.node->kind == NODE_TABLE && h->opener == fuse_req_ctx(req)->pid)
+		st.st_size = (off_t)h->spool.end;  /* so far: `tail -f` takes a shorter file for a truncated one */
 	fuse_reply_attr(req, &st, tree_attr_lasts(o->config.tree, &p) ? NAME_TIMEOUT : 0);
 }
 

@@ -530,13 +530,16 @@ bool tree_attr_lasts(const struct tree *t, const struct place *p)
 
 /* ---- attributes ---- */
 
+static struct timespec time_of(uint64_t ns)
+{
+	return (struct timespec){ .tv_sec = (time_t)(ns / NS_PER_S), .tv_nsec = (long)(ns % NS_PER_S) };
+}
+
 static void set_times(struct stat *st, uint64_t ns)
 {
-	struct timespec time = { .tv_sec = (time_t)(ns / NS_PER_S), .tv_nsec = (long)(ns % NS_PER_S) };
-
-	st->st_atim = time;
-	st->st_mtim = time;
-	st->st_ctim = time;
+	st->st_atim = time_of(ns);
+	st->st_mtim = time_of(ns);
+	st->st_ctim = time_of(ns);
 }
 
 static uint64_t newest_event(const struct view *v)
@@ -628,7 +631,9 @@ int tree_attr(struct tree *t, const struct place *p, struct textbuf *text, struc
 	st->st_uid = t->config.uid;
 	st->st_gid = t->config.gid;
 	st->st_blksize = kind == NODE_TABLE || kind == NODE_DUMP ? TABLE_BLKSIZE : TEXT_BLKSIZE;
-	set_times(st, kind == NODE_DIR || p->node->constant || kind == NODE_OPTION ? v->server->started : newest_event(v));
+	set_times(st, v->server->started);
+	if (kind != NODE_DIR && kind != NODE_OPTION && !p->node->constant)
+		st->st_mtim = time_of(newest_event(v));
 	if (kind == NODE_DIR)
 		st->st_nlink = 2 + tree_subdirs(t, p);
 	if (shape(&t->row[p->inode.row]) == INODE_PROCESS)

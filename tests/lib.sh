@@ -3,7 +3,7 @@
 #
 # lib.sh - what every test on a real mount needs. A test begins with
 #
-#	. "${0%/*}/lib.sh"
+#	. "$(dirname "$0")/lib.sh" || exit 1
 #
 # and is called as `mount-x.sh [BUILD_DIR]`. It gets a directory of its own ($T) with a mountpoint ($M) and two socket
 # paths ($S, $C); whatever it starts with the functions below is ended when it exits, however it exits. A leftover

@@ -6,7 +6,7 @@
 # TTALLOC_CAPTURES: a folder of recorded streams; streams of the same shape are made here in any case.
 
 # shellcheck source=lib.sh disable=SC2119
-. "${0%/*}/lib.sh"
+. "$(dirname "$0")/lib.sh" || exit 1
 
 # replay HOW STREAM...: on a fresh server
 replay() {

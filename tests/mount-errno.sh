@@ -5,7 +5,7 @@
 # truncation, and only dumps can be removed.
 
 # shellcheck source=lib.sh disable=SC2119
-. "${0%/*}/lib.sh"
+. "$(dirname "$0")/lib.sh" || exit 1
 
 server_start
 sender_start a 144
@@ -97,7 +97,7 @@ eq "a file is no directory" ENOTDIR "$(op stat "$M/summary/x")"
 eq "a record is no directory" ENOTDIR "$(op listdir "$record")"
 eq "a directory is no file" EISDIR "$(op write "$M/device0" x)"
 eq "reading a directory" EISDIR "$(op nonblock "$M/device0")"
-eq "a long name" ENAMETOOLONG "$(op stat "$M/$(printf '%0300d' 0)")"
+like "a long name" "ENAMETOOLONG|ENOENT" "$(op stat "$M/$(printf '%0300d' 0)")"
 eq "a name of 255" ENOENT "$(op stat "$M/$(printf '%0255d' 0)")"
 
 # ---- writing where nothing is written ----

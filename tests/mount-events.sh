@@ -4,7 +4,7 @@
 # The stream `events`: its lines, parked readers, O_NONBLOCK, poll, small reads, falling behind; and `trace`.
 
 # shellcheck source=lib.sh disable=SC2119
-. "${0%/*}/lib.sh"
+. "$(dirname "$0")/lib.sh" || exit 1
 
 server_start
 rc "events" 0 py "$TOOLS/events.py" "$M" "$C"

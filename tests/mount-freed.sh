@@ -4,7 +4,7 @@
 # A freed buffer is gone for the very next access of any kind; an address that is used again shows the new record.
 
 # shellcheck source=lib.sh disable=SC2119
-. "${0%/*}/lib.sh"
+. "$(dirname "$0")/lib.sh" || exit 1
 
 server_start
 rc "records" 0 py "$TOOLS/freed.py" "$M" "$C"

@@ -5,10 +5,10 @@
 # suspects at the next open. `clean` and `scan`.
 
 # shellcheck source=lib.sh disable=SC2119
-. "${0%/*}/lib.sh"
+. "$(dirname "$0")/lib.sh" || exit 1
 
 # leak_names: what leaks/ must list, made from the rows of suspects
-leak_names() { rows "$M/suspects" | awk '{ print "pid" $7 "-device" $2 "-" $3 "-" $4 "-" $13 }' | sort | xargs; }
+leak_names() { rows "$M/suspects" | awk '{ print "pid" $7 "-device" $2 "-" $3 "-" $4 "-" $12 }' | sort | xargs; }
 # without the age
 suspects() { rows "$M/suspects" | awk '{ $10 = "AGE"; print }' | sort; }
 

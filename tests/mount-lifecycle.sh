@@ -4,7 +4,7 @@
 # Start, refusals, death, restart, end.
 
 # shellcheck source=lib.sh disable=SC2119
-. "${0%/*}/lib.sh"
+. "$(dirname "$0")/lib.sh" || exit 1
 
 version() { "$TTALLOCD" --version; }
 
@@ -56,7 +56,7 @@ eq "its content" "precious" "$(cat "$T/notasocket")"
 refused "a file at the compat socket's path" "$T/notasocket" --compat-socket "$T/notasocket"
 eq "its content" "precious" "$(cat "$T/notasocket")"
 refused "a directory at the socket's path" "$T/full" --socket "$T/full"
-refused "a socket where none can be" "$T/notasocket/x" --socket "$T/notasocket/x"
+refused "a socket where none can be" "$T/notasocket" --socket "$T/notasocket/x"
 long=$T/$(printf '%0120d' 0)
 refused "a path too long for a socket" "$(printf '%0120d' 0)" --socket "$long"
 
@@ -228,6 +228,9 @@ eq "instances are different" 11 "$(tr ' ' '\n' <<<"$instances" | sort -u | wc -l
 like "version" "ttalloc [0-9]+\.[0-9]+\.[0-9]+ abi 1 pid $SERVER instance [0-9a-f]{8,}" "$(cat "$M/version")"
 
 # ---- SIGUSR1 is dump: in dumps/ and, whole, in the log ----
+server_stop
+: >"$LOG"
+server_start
 sender_start a 144
 say a alloc 0 dram 0x40000000 12288
 say a alloc 0 l1 0x100 512

@@ -5,7 +5,7 @@
 # it freed is gone.
 
 # shellcheck source=lib.sh disable=SC2119
-. "${0%/*}/lib.sh"
+. "$(dirname "$0")/lib.sh" || exit 1
 
 server_start
 rc "10 000 rounds" 0 py "$TOOLS/read_your_writes.py" "$M" "$S" "$C" 10000

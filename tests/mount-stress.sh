@@ -5,7 +5,7 @@
 # equals that of an independent model, exactly. TT_STRESS_EVENTS, TT_STRESS_SEED: other numbers.
 
 # shellcheck source=lib.sh disable=SC2119
-. "${0%/*}/lib.sh"
+. "$(dirname "$0")/lib.sh" || exit 1
 
 EVENTS=${TT_STRESS_EVENTS:-100000}
 SEED=${TT_STRESS_SEED:-20261120}

@@ -4,7 +4,7 @@
 # Commands by every tool that writes; each errno of the table with its reason in error_log; all or nothing per write.
 
 # shellcheck source=lib.sh disable=SC2119
-. "${0%/*}/lib.sh"
+. "$(dirname "$0")/lib.sh" || exit 1
 
 server_start
 sender_start a 144
@@ -67,8 +67,8 @@ MADE=0
 
 # ---- commands of more than one meaning: all of them do something visible ----
 try "scan" 5 'scan\n'
-try "log" 9 'log debug\n'
-try "log" 8 'log info\n'
+try "log" 10 'log debug\n'
+try "log" 9 'log info\n'
 try "reset peaks" 12 'reset peaks\n'
 try "reset history" 14 'reset history\n'
 try "clean dead" 11 'clean dead\n'

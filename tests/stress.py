@@ -27,6 +27,7 @@ import time
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from model import Model  # noqa: E402
 from tools.mount import Mount, Report, compare  # noqa: E402
+from tools.remote import Remote  # noqa: E402
 import ttsend  # noqa: E402
 
 SHARED_DEVICES = 4
@@ -326,64 +327,15 @@ def concurrent(args, mount, report):
     report.eq("clean dead: allocs", [], mount.allocs())
 
 
-class Obedient:
-    """A process that sends what it is given; send() returns when its send() has."""
-    open_fds = set()
-
-    def __init__(self, path, dialect, uid):
-        self.dialect = dialect
-        self.uid = uid
-        self.to_child, self.from_child = os.pipe(), os.pipe()
-        self.pid = os.fork()
-        if self.pid == 0:
-            for fd in Obedient.open_fds | {self.to_child[1], self.from_child[0]}:
-                os.close(fd)
-            if uid != os.getuid():
-                os.setgroups([])
-                os.setgid(uid)
-                os.setuid(uid)
-            s = ttsend.Sender(path, dialect)
-            os.write(self.from_child[1], b".")
-            while True:
-                data = os.read(self.to_child[0], 144)
-                if not data:
-                    os._exit(0)
-                s.send(data)
-                os.write(self.from_child[1], b".")
-        os.close(self.to_child[0])
-        os.close(self.from_child[1])
-        Obedient.open_fds |= {self.to_child[1], self.from_child[0]}
-        self.wait()
-
-    def wait(self):
-        if os.read(self.from_child[0], 1) != b".":
-            raise RuntimeError("process %d ended" % self.pid)
-
-    def send(self, kind, device, size, buffer_type, address, when):
-        os.write(self.to_child[1], ttsend.message(self.dialect, kind, device, size, buffer_type, self.pid, address,
-                                                  when))
-        self.wait()
-
-    def kill(self):
-        os.kill(self.pid, signal.SIGKILL)
-        self.end()
-
-    def end(self):
-        for fd in (self.to_child[1], self.from_child[0]):
-            os.close(fd)
-            Obedient.open_fds.discard(fd)
-        os.waitpid(self.pid, 0)
-
-
 def serial(args, mount, report):
     rng = random.Random(args.seed)
     model = Model()
     other = NOBODY if os.getuid() == 0 else os.getuid()
-    people = []  # [Obedient, Process]
+    people = []  # [Remote, Process]
 
     def arrive(i):
         uid = other if i % 4 == 3 else os.getuid()
-        person = Obedient(args.socket, rng.choice(ttsend.DIALECTS), uid)
+        person = Remote(args.socket, rng.choice(ttsend.DIALECTS), uid)
         return [person, model.process(person.pid, uid)]
 
     seen = {}

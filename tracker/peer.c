@@ -282,11 +282,12 @@ static bool feed(struct peer *p, const uint8_t *data, size_t len)
 	return r == 0;
 }
 
-/* Nothing is pending: a question in a dialect that is only likely has to be answered now. */
+/* Nothing is pending: a dialect that is only likely has to do, for a question waits for its answer. */
 static bool feed_idle(struct peer *p)
 {
 	size_t n = decoder_idle(&p->decoder, p->set->events);
 
+	tell_dialect(p, (uint16_t)decoder_likely_dialect(&p->decoder));
 	return book(p, p->set->events, n);
 }
 

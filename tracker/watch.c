@@ -168,7 +168,7 @@ static int read_proc(int32_t pid, struct proc *p)
 /* Whether the process of the pidfd was not reaped yet, so that its pid is nobody else's. */
 static bool has_pid(int pidfd)
 {
-	return pidfd_send_signal(pidfd, 0, NULL, 0) == 0 || errno == EPERM;
+	return pidfd_send_signal(pidfd, 0, NULL, 0) == 0 || errno != ESRCH;
 }
 
 static bool is_alive(int pidfd)
@@ -201,9 +201,11 @@ static void forget(struct watch *w)
 
 void watch_set_deinit(struct watch_set *set)
 {
+	const struct registry *reg = set->ingest->registry;
+
 	if (!set->by_slot)
 		return;
-	for (uint32_t slot = 0; slot < REGISTRY_MAX_PROCESSES_DEFAULT; slot++)
+	for (uint32_t slot = 0; (slot = registry_process_next(reg, slot)) != PROCESS_NONE; slot++)
 		if (set->by_slot[slot])
 			forget(set->by_slot[slot]);
 	free(set->by_slot);

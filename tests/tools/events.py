@@ -16,6 +16,7 @@ import time
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 from tools.mount import ADDRESS, Mount, Report, TIME, TYPES  # noqa: E402
+from tools.remote import Remote  # noqa: E402
 import ttsend  # noqa: E402
 
 KINDS = ("alloc ref resize free unref double_free unknown_free foreign_free connect exit scan reset clean dump "
@@ -54,35 +55,6 @@ class Stream:
         os.close(self.fd)
 
 
-class Other:
-    """Another process with a connection; do() returns when its send() has."""
-
-    def __init__(self, path):
-        self.to_child, self.from_child = os.pipe(), os.pipe()
-        self.pid = os.fork()
-        if self.pid == 0:
-            os.close(self.to_child[1])
-            s = ttsend.Sender(path, 144)
-            os.write(self.from_child[1], b".")
-            while True:
-                data = os.read(self.to_child[0], 144)
-                if not data:
-                    os._exit(0)
-                s.send(data)
-                os.write(self.from_child[1], b".")
-        os.close(self.to_child[0])
-        os.close(self.from_child[1])
-        os.read(self.from_child[0], 1)
-
-    def do(self, kind, device, size, buffer_type, address):
-        os.write(self.to_child[1], ttsend.message(144, kind, device, size, buffer_type, self.pid, address, T0))
-        os.read(self.from_child[0], 1)
-
-    def end(self):
-        os.close(self.to_child[1])
-        os.waitpid(self.pid, 0)
-
-
 def main():
     mount, path = Mount(sys.argv[1]), sys.argv[2]
     signal.alarm(120)
@@ -102,11 +74,11 @@ def main():
         (lambda: s.alloc(0, "dram", 16, 70, T0), ("resize", "0", "dram", a16, "70", me, "3")),
         (lambda: s.free(0, 16), ("unref", "0", "dram", a16, "70", me, "2")),
         (lambda: s.free(0, 16), ("unref", "0", "dram", a16, "70", me, "1")),
-        (lambda: s.free(0, 16), ("free", "0", "dram", a16, "70", me, "0")),
+        (lambda: s.free(0, 16), ("free", "0", "dram", a16, "70", me, "-")),
         (lambda: s.cb(1023, 32, 9, T0), ("alloc", "1023", "cb", a32, "9", me, "1")),
-        (lambda: s.cb_free(1023, 32, 9), ("free", "1023", "cb", a32, "9", me, "0")),
+        (lambda: s.cb_free(1023, 32, 9), ("free", "1023", "cb", a32, "9", me, "-")),
         (lambda: s.kernel(2, 32, 5000, 1, T0), ("alloc", "2", "kernel", a32, "5000", me, "1")),
-        (lambda: s.unload(2, 32, 5000), ("free", "2", "kernel", a32, "5000", me, "0")),
+        (lambda: s.unload(2, 32, 5000), ("free", "2", "kernel", a32, "5000", me, "-")),
     ]
     for step, want in steps:
         step()
@@ -122,15 +94,15 @@ def main():
     s.cb_free(0, 0x999)
     r.eq("unknown_free of a cb", ("unknown_free", "0", "0x000000000999", me), kind_place_pid(events.line()[2:]))
 
-    other = Other(path)
+    other = Remote(path, 144)
     r.eq("connect of another", [("connect", "-", "-", "-", "-", str(other.pid), "-")], events.lines(1))
     s.alloc(3, "l1", 16, 100, T0)
     r.eq("alloc", [("alloc", "3", "l1", a16, "100", me, "1")], events.lines(1))
-    other.do(F, 3, 0, 0, 16)
+    other.send(F, 3, 0, 0, 16)
     line = events.line()[2:]
     r.eq("foreign_free", ("foreign_free", "3", a16), (line[0], line[1], line[3]))
     r.ok("foreign_free names a process that takes part", line[5] in (me, str(other.pid)), line)
-    other.do(A, 3, 50, 4, 32)
+    other.send(A, 3, 50, 4, 32)
     r.eq("alloc of another", [("alloc", "3", "trace", a32, "50", str(other.pid), "1")], events.lines(1))
     other.end()
     r.eq("exit of another", [("exit", "-", "-", "-", "-", str(other.pid), "-")], events.lines(1))
@@ -162,7 +134,7 @@ def main():
     s.free(0, 16)
     r.eq("poll with a line", [(late.fd, select.POLLIN)], poll.poll(60000))
     r.eq("select with a line", [late.fd], select.select([late.fd], [], [], 60)[0])
-    r.eq("the line", ("free", "0", "dram", a16, "100", me, "0"), late.line()[2:])
+    r.eq("the line", ("free", "0", "dram", a16, "100", me, "-"), late.line()[2:])
     r.eq("poll after the line", [], poll.poll(0))
     # a poll that already waits is woken: the sender is told to send when this process is about to wait
     child = os.fork()
@@ -217,7 +189,7 @@ def main():
         part = os.read(blocked.fd, 1)
         r.ok("one byte at a time", len(part) == 1, part)
         whole += part
-    r.eq("the line of single bytes", ("free", "0", "dram", a16, "100", me, "0"),
+    r.eq("the line of single bytes", ("free", "0", "dram", a16, "100", me, "-"),
          LINE.fullmatch(whole.decode().rstrip("\n")).groups()[2:])
     s.alloc(0, "dram", 16, 100, T0)
     r.eq("offsets are ignored: pread", str(time.time_ns())[:1].encode(), os.pread(blocked.fd, 1, 123456)[:1])

@@ -12,46 +12,19 @@ import time
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 from tools.mount import Mount, Report, seconds, SUMMARY_HEADER  # noqa: E402
+from tools.remote import Remote  # noqa: E402
 import ttsend  # noqa: E402
 
 
-class Elsewhere:
-    """A sender in a process of its own; a call returns when its send() has."""
-
-    def __init__(self, path, dialect):
-        self.to_child, self.from_child = os.pipe(), os.pipe()
-        self.pid = os.fork()
-        if self.pid == 0:
-            os.close(self.to_child[1])
-            os.close(self.from_child[0])
-            s = ttsend.Sender(path, dialect)
-            while True:
-                data = os.read(self.to_child[0], 144)
-                if not data:
-                    os._exit(0)
-                s.send(data)
-                os.write(self.from_child[1], b".")
-        os.close(self.to_child[0])
-        os.close(self.from_child[1])
-        self.dialect = dialect
-
-    def do(self, kind, device, size, address, when):
-        os.write(self.to_child[1], ttsend.message(self.dialect, kind, device, size, 0, self.pid, address, when))
-        if os.read(self.from_child[0], 1) != b".":
-            raise RuntimeError("the sender ended")
-
-    def end(self):
-        os.close(self.to_child[1])
-        os.waitpid(self.pid, 0)
-
-
 class Here:
+    """The same without a process of its own."""
+
     def __init__(self, path, dialect):
         self.sender = ttsend.Sender(path, dialect)
         self.pid = os.getpid()
 
-    def do(self, kind, device, size, address, when):
-        self.sender.message(kind, device, size, 0, address, when)
+    def send(self, kind, device=0, size=0, buffer_type=0, address=0, when=0):
+        self.sender.message(kind, device, size, buffer_type, address, when)
 
     def end(self):
         self.sender.close()
@@ -70,11 +43,11 @@ def main():
     r = Report()
     senders = []
     for dialect in ttsend.DIALECTS:
-        senders.append(Elsewhere(sockets[len(senders) % 2], dialect))
+        senders.append(Remote(sockets[len(senders) % 2], dialect))
     for dialect in ttsend.DIALECTS:
         senders.append(Here(sockets[len(senders) % 2], dialect))
     # one buffer that stays, so that the device is there from the start
-    senders[-1].do(ttsend.ALLOC, 0, 512, 0x1, time.time_ns())
+    senders[-1].send(ttsend.ALLOC, 0, 512, 0, 0x1)
     folder = mount.join("device0", "dram")
     open_record = lambda p: os.close(os.open(p, os.O_RDONLY))  # noqa: E731
 
@@ -95,7 +68,7 @@ def main():
         where = "round %d: " % i
         if i % 2:
             r.eq(where + "stat before", "ENOENT", error_of(os.stat, path))  # the kernel may remember that
-        s.do(ttsend.ALLOC, 0, size, address, when)
+        s.send(ttsend.ALLOC, 0, size, 0, address, when)
         first = i % 5
         if first == 0:
             r.eq(where + "summary", ("dram", 2, 512 + size, i + 2, i), summary_row())
@@ -111,7 +84,7 @@ def main():
              tuple(record.get(k) for k in ("address", "size", "refs", "pid", "allocated")))
         r.eq(where + "summary", ("dram", 2, 512 + size, i + 2, i), summary_row())
 
-        s.do(ttsend.FREE, 0, 0, address, 0)
+        s.send(ttsend.FREE, 0, address=address)
         steps = [lambda: r.eq(where + "stat of the freed", "ENOENT", error_of(os.stat, path)),
                  lambda: r.eq(where + "open of the freed", "ENOENT", error_of(open_record, path)),
                  lambda: r.eq(where + "ls of the freed", ["0x000000000001"], os.listdir(folder)),
