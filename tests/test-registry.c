@@ -169,6 +169,24 @@ START_TEST(history_tells_lives_in_order)
 }
 END_TEST
 
+/* A sender stamps its ALLOCs, its FREEs are stamped on arrival: of a batch, later ALLOCs are older than earlier FREEs. */
+START_TEST(history_keeps_the_order_of_booking)
+{
+	uint32_t a = util_process(u, 1, 7, "a");
+
+	for (uint64_t i = 1; i <= 3; i++) {
+		util_event(u, (struct event){ .type = TTALLOC_MSG_ALLOC, .process = a, .address = 0x1000, .size = i,
+					      .time = u->now - 1000 + i });
+		if (i < 3)
+			util_release(u, a, 0, 0x1000);
+	}
+	ck_assert_str_eq(history(0, BUFFER_DRAM, 0x1000), "3/2 alloc:1:1:1 free:1:1:0 alloc:2:1:1 free:2:1:0 alloc:3:1:1");
+	util_alloc(u, a, 0, BUFFER_DRAM, 0x1000, 3);
+	ck_assert_str_eq(history(0, BUFFER_DRAM, 0x1000),
+			 "3/2 alloc:1:1:1 free:1:1:0 alloc:2:1:1 free:2:1:0 alloc:3:1:1 ref:3:1:2");
+}
+END_TEST
+
 START_TEST(a_foreign_free_is_in_the_history)
 {
 	uint32_t a = util_process(u, 1, 7, "a"), b = util_process(u, 2, 7, "b");
@@ -437,6 +455,7 @@ int main(void)
 	tcase_add_test(t, a_listing_under_churn);
 	tcase_add_test(t, find_is_newest_first_and_counts_all);
 	tcase_add_test(t, history_tells_lives_in_order);
+	tcase_add_test(t, history_keeps_the_order_of_booking);
 	tcase_add_test(t, a_foreign_free_is_in_the_history);
 	tcase_add_test(t, history_is_bounded_per_buffer);
 	tcase_add_test(t, history_is_bounded_in_all);

@@ -142,12 +142,12 @@ void registry_double_free(struct registry *reg, uint32_t process, unsigned devic
 		registry_remember(reg, best, TRACE_DOUBLE_FREE, now, 0, p->pid, 0);
 }
 
-/* Keeps the newest `max` lines in order of time; equal times in order of arrival. */
+/* Keeps the newest `max` lines, ascending; equal ones in order of arrival. */
 static void line_add(struct history_line *out, size_t max, size_t *n, const struct history_line *line)
 {
 	size_t at = *n;
 
-	while (at > 0 && out[at - 1].time > line->time)
+	while (at > 0 && out[at - 1].order > line->order)
 		at--;
 	if (*n == max) {
 		if (at == 0)
@@ -161,21 +161,48 @@ static void line_add(struct history_line *out, size_t max, size_t *n, const stru
 	++*n;
 }
 
+static uint64_t later(uint64_t a, uint64_t b)
+{
+	return a > b ? a : b;
+}
+
+/* The chain of a key is in the order of booking, whatever the times say. */
 static void lines_of_key(const struct registry *reg, const struct history_key *k, struct history_line *out, size_t max,
 			 size_t *n)
 {
 	uint32_t e = k->first;
+	uint64_t order = 0;
 
 	for (unsigned i = 0; i < k->count; i++, e = reg->history.event[e].next) {
 		const struct history_event *v = &reg->history.event[e];
 		bool life = v->kind == HISTORY_LIFE;
+		order = later(order, v->time);
 		line_add(out, max, n, &(struct history_line){
-			.time = v->time, .size = v->size, .pid = v->pid, .refs = life ? 1 : (uint32_t)v->end,
-			.kind = life ? TRACE_ALLOC : (uint8_t)v->kind });
-		if (life)
-			line_add(out, max, n, &(struct history_line){
-				.time = v->end, .size = v->size, .pid = v->pid, .kind = TRACE_FREE });
+			.time = v->time, .order = order, .size = v->size, .pid = v->pid,
+			.refs = life ? 1 : (uint32_t)v->end, .kind = life ? TRACE_ALLOC : (uint8_t)v->kind });
+		if (!life)
+			continue;
+		order = later(order, v->end);
+		line_add(out, max, n, &(struct history_line){
+			.time = v->end, .order = order, .size = v->size, .pid = v->pid, .kind = TRACE_FREE });
 	}
+}
+
+/* The ALLOC of a live buffer that is not written down: after all that its owner did there before. */
+static struct history_line line_of_buffer(const struct registry *reg, const struct buffer *b)
+{
+	const struct process *p = &reg->process[b->process].p;
+	uint32_t key = history_find(&reg->history, registry_hash(reg, b->device, b->address), b->device, b->type,
+				    b->address, p->serial);
+
+	return (struct history_line){
+		.time = b->time,
+		.order = later(b->time, key ? key_time(reg, &reg->history.key[key]) : 0),
+		.size = b->size,
+		.pid = p->pid,
+		.refs = b->refs,
+		.kind = TRACE_ALLOC,
+	};
 }
 
 size_t registry_history(const struct registry *reg, unsigned device, unsigned type, uint64_t address,
@@ -199,10 +226,10 @@ size_t registry_history(const struct registry *reg, unsigned device, unsigned ty
 		if (registry_history_of(reg, &b))
 			continue;
 		summary->allocs++;
-		if (max)
-			line_add(out, max, &n, &(struct history_line){
-				.time = b.time, .size = b.size, .pid = reg->process[b.process].p.pid, .refs = b.refs,
-				.kind = TRACE_ALLOC });
+		if (max) {
+			struct history_line line = line_of_buffer(reg, &b);
+			line_add(out, max, &n, &line);
+		}
 	}
 	return n;
 }
