@@ -143,8 +143,6 @@ static int command_dump(struct control *c, struct operation *op, const struct ct
 
 static int command_scan(struct control *c, struct operation *op, const struct ctl_command *command)
 {
-	(void)op;
-	(void)command;
 	if (c->intake)
 		intake_scan(c->intake);
 	note(c, TRACE_SCAN, TRACE_NO_DEVICE, 0);
@@ -192,7 +190,6 @@ static int command_clean(struct control *c, struct operation *op, const struct c
 
 static int command_clean_dead(struct control *c, struct operation *op, const struct ctl_command *command)
 {
-	(void)command;
 	if (registry_clean_step(registry(c), PROCESS_NONE, &op->pos, STEP_CHUNKS, &op->removed))
 		return 1;
 	note(c, TRACE_CLEAN, TRACE_NO_DEVICE, 0);
@@ -240,10 +237,8 @@ static int command_reset(struct control *c, struct operation *op, const struct c
 {
 	uint64_t dirs[DEVICE_DIRS_MAX];
 
-	(void)op;
-	(void)command;
-	for (int id = registry_device_next(registry(c), 0); id >= 0; id = registry_device_next(registry(c), (unsigned)id + 1))
-		forget_device(c, dirs, tree_device_dirs(c->config.tree, (unsigned)id, dirs, DEVICE_DIRS_MAX));
+	for (unsigned id = 0; id < DEVICE_MAX; id++)
+		forget_device(c, dirs, tree_device_dirs(c->config.tree, id, dirs, DEVICE_DIRS_MAX));
 	registry_reset(registry(c));
 	trace_clear(c->config.state->trace);
 	dumps_clear(c->config.dumps);
@@ -254,8 +249,6 @@ static int command_reset(struct control *c, struct operation *op, const struct c
 
 static int command_reset_peaks(struct control *c, struct operation *op, const struct ctl_command *command)
 {
-	(void)op;
-	(void)command;
 	registry_reset_peaks(registry(c));
 	note(c, TRACE_RESET, TRACE_NO_DEVICE, 0);
 	return 0;
@@ -263,7 +256,6 @@ static int command_reset_peaks(struct control *c, struct operation *op, const st
 
 static int command_reset_history(struct control *c, struct operation *op, const struct ctl_command *command)
 {
-	(void)command;
 	if (registry_reset_history_step(registry(c), &op->pos, STEP_CHUNKS))
 		return 1;
 	dumps_clear(c->config.dumps);
@@ -273,7 +265,6 @@ static int command_reset_history(struct control *c, struct operation *op, const 
 
 static int command_log(struct control *c, struct operation *op, const struct ctl_command *command)
 {
-	(void)op;
 	log_set_level(c->config.log, (enum log_level)command->number);
 	return 0;
 }

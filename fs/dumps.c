@@ -14,9 +14,9 @@
 
 #define CUT_LINE_MAX 128  /* room kept for the line that says that a report was cut */
 
-void dumps_init(struct dumps *d, uint64_t limit)
+void dumps_init(struct dumps *d, uint64_t limit, struct spool_waste *waste)
 {
-	*d = (struct dumps){ .limit = limit };
+	*d = (struct dumps){ .limit = limit, .waste = waste };
 }
 
 void dumps_deinit(struct dumps *d)
@@ -65,9 +65,10 @@ int dumps_append(struct dumps *d, struct dump *dump, const char *data, size_t le
 	while (d->oldest && room(d, dump) < len + CUT_LINE_MAX)
 		dumps_remove(d, d->oldest);
 	if (dump->left_out || room(d, dump) < len + CUT_LINE_MAX) {
-		uint64_t most = !dump->left_out && room(d, dump) > CUT_LINE_MAX ? room(d, dump) - CUT_LINE_MAX : 0;
-		const char *line_end = memrchr(data, '\n', most < len ? (size_t)most : len);
-		fits = line_end ? (size_t)(line_end - data) + 1 : 0;
+		uint64_t left = room(d, dump);
+		uint64_t most = dump->left_out || left < CUT_LINE_MAX ? 0 : left - CUT_LINE_MAX;
+		const char *end = memrchr(data, '\n', most < len ? (size_t)most : len);
+		fits = end ? (size_t)(end - data) + 1 : 0;
 		dump->left_out += len - fits;
 	}
 	return append(d, dump, data, fits);
@@ -80,7 +81,7 @@ void dumps_finish(struct dumps *d, struct dump *dump)
 	char line[CUT_LINE_MAX];
 
 	if (dump->left_out) {
-		int len = snprintf(line, sizeof(line), "... cut: %" PRIu64 " more bytes, complete in the server's log\n",
+		int len = snprintf(line, sizeof(line), "... cut: %" PRIu64 " more bytes, in the server's log\n",
 				   dump->left_out);
 		append(d, dump, line, (size_t)len);
 	}
@@ -106,7 +107,7 @@ void dumps_release(struct dumps *d, struct dump *dump)
 	if (!dump || --dump->holders)
 		return;
 	d->bytes -= spool_bytes(&dump->text);
-	spool_deinit(&dump->text);
+	spool_discard(&dump->text, d->waste);
 	free(dump);
 }
 

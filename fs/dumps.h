@@ -34,6 +34,7 @@ struct dump {
 
 struct dumps {
 	uint64_t limit;
+	struct spool_waste *waste;
 	uint64_t bytes;
 	uint64_t version;      /* changes with the directory */
 	uint64_t last;         /* number of the newest */
@@ -41,7 +42,8 @@ struct dumps {
 	struct dump *oldest;
 };
 
-void dumps_init(struct dumps *d, uint64_t limit);
+/* What is removed goes to `waste`. */
+void dumps_init(struct dumps *d, uint64_t limit, struct spool_waste *waste);
 void dumps_deinit(struct dumps *d);  /* nobody may hold one any more */
 
 /* A new report, held by the caller and not listed yet; name "" = its number. NULL when out of memory. */

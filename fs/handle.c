@@ -143,7 +143,7 @@ static void same_remove(struct handles *hs, struct handle *h)
 static void table_restart(struct handles *hs, struct handle *h)
 {
 	hs->bytes -= spool_bytes(&h->spool);
-	spool_deinit(&h->spool);
+	spool_discard(&h->spool, hs->config.waste);
 	view_table_end(&h->cursor);
 	h->cursor = (struct view_cursor){ 0 };
 	h->ended = false;
@@ -334,7 +334,7 @@ static int stream_read(struct handles *hs, struct handle *h, size_t size, struct
 
 /* ---- tables ---- */
 
-/* The front of the longest texts makes way. The last TABLE_KEPT bytes of each stay: somebody may be about to get them. */
+/* The front of the longest texts makes way. The last TABLE_KEPT bytes of each stay: somebody may wait for them. */
 static void trim(struct handles *hs, struct handle *h)
 {
 	while (spool_bytes(&h->spool) > HANDLES_TABLE_TEXT) {
@@ -450,7 +450,9 @@ bool handle_changed(struct handles *hs, struct handle *h)
 		return true;
 	if (write_again(hs, h) < 0)
 		return true;
-	if (hs->scratch.len != h->text.len || memcmp(hs->scratch.data, h->text.data, h->text.len) != 0)
+	if (hs->scratch.len != h->text.len)
+		return true;
+	if (h->text.len && memcmp(hs->scratch.data, h->text.data, h->text.len) != 0)
 		return true;
 	h->version = version;
 	return false;

@@ -61,6 +61,7 @@ struct handles_config {
 	const struct view *view;
 	struct errlog *errlog;
 	struct dumps *dumps;
+	struct spool_waste *waste;  /* where the text of closed tables goes */
 };
 
 int handles_new(struct handles **hsp, const struct handles_config *config);
@@ -71,7 +72,7 @@ int handle_open(struct handles *hs, const struct place *p, pid_t opener, struct 
 void handle_close(struct handles *hs, struct handle *h);
 /* NULL for a number that is none. */
 struct handle *handle_get(const struct handles *hs, uint64_t id);
-/* The newest one that `opener` has of that inode (among the newest few), else anybody's newest; NULL: it is not open. */
+/* The newest one that `opener` has of that inode (among the newest few), else anybody's newest; NULL: it is closed. */
 struct handle *handle_of(const struct handles *hs, uint64_t number, pid_t opener);
 /* Each one once: NULL at the end. *at starts at 0. */
 struct handle *handle_each(const struct handles *hs, size_t *at);

@@ -52,6 +52,7 @@ struct server {
 	struct ingest state;
 	struct server_info info;
 	struct view view;
+	struct spool_waste waste;
 	struct dumps dumps;
 	struct tree *tree;
 	struct handles *handles;
@@ -77,7 +78,6 @@ static void on_signal(struct loop_source *source, uint32_t events)
 	struct server *s = loop_owner(source, struct server, signals);
 	struct signalfd_siginfo info;
 
-	(void)events;
 	if (read(source->fd, &info, sizeof(info)) != (ssize_t)sizeof(info))
 		return;
 	if (info.ssi_signo == SIGUSR1) {
@@ -112,8 +112,9 @@ static int open_loop(struct server *s)
 {
 	int r = loop_new(&s->loop);
 
+	/* Whoever starts a server that cannot run is told why, and nothing else. */
 	if (r == 0)
-		r = log_new(&s->log, s->loop, STDERR_FILENO, s->options.log);
+		r = log_new(&s->log, s->loop, STDERR_FILENO, LOG_LEVEL_WARNING);
 	return r < 0 ? r : open_signals(s);
 }
 
@@ -129,7 +130,8 @@ static int open_registry(struct server *s)
 	if (getrandom(&config.seed, sizeof(config.seed), 0) != (ssize_t)sizeof(config.seed))
 		return -errno;
 	s->arena_size = registry_arena_size(&config);
-	s->arena = mmap(NULL, s->arena_size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	s->arena = mmap(NULL, s->arena_size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+			-1, 0);
 	if (s->arena == MAP_FAILED) {
 		s->arena = NULL;
 		return -errno;
@@ -175,17 +177,19 @@ static int open_state(struct server *s)
 	if (r < 0)
 		return r;
 	declare_devices(s);
-	dumps_init(&s->dumps, DUMPS_LIMIT_DEFAULT);
+	dumps_init(&s->dumps, DUMPS_LIMIT_DEFAULT, &s->waste);
 	return 0;
 }
 
 static int open_files(struct server *s)
 {
 	const struct tree_config tree = { &s->view, &s->dumps, geteuid(), getegid() };
+	struct handles_config handles = { NULL, &s->view, &s->errlog, &s->dumps, &s->waste };
 	int r = tree_new(&s->tree, nodes, nodes_count, &tree);
 
+	handles.tree = s->tree;
 	if (r == 0)
-		r = handles_new(&s->handles, &(struct handles_config){ s->tree, &s->view, &s->errlog, &s->dumps });
+		r = handles_new(&s->handles, &handles);
 	if (r == 0)
 		r = control_new(&s->control, &(struct control_config){
 			.loop = s->loop,
@@ -205,6 +209,7 @@ static int open_files(struct server *s)
 			.tree = s->tree,
 			.handles = s->handles,
 			.control = s->control,
+			.waste = &s->waste,
 		});
 	return r;
 }
@@ -242,7 +247,9 @@ static void on_ready(void *data)
 {
 	struct server *s = data;
 
-	log_line(s->log, LOG_LEVEL_INFO, "ready: mounted on %s", s->mountpoint.path);
+	log_line(s->log, LOG_LEVEL_INFO, "ready: mounted on %s, listening on %s and %s", s->mountpoint.path,
+		 s->options.socket ? s->options.socket : "none",
+		 s->options.compat_socket ? s->options.compat_socket : "none");
 	if (s->daemon >= 0)
 		daemon_ready(&s->daemon, s->mountpoint.path);
 	else
@@ -290,6 +297,8 @@ static int server_start(struct server *s)
 		r = fail(s, "mount", open_mount(s));
 	if (r == 0 && s->daemon >= 0 && chdir("/") < 0)
 		r = fail(s, "/", -errno);
+	if (r == 0)
+		log_set_level(s->log, s->options.log);
 	return r;
 }
 
@@ -308,6 +317,7 @@ static void server_stop(struct server *s)
 	handles_free(s->handles);
 	tree_free(s->tree);
 	dumps_deinit(&s->dumps);
+	spool_waste_free(&s->waste, SIZE_MAX);
 	trace_deinit(&s->trace);
 	registry_free(s->registry);
 	if (s->arena)
@@ -339,7 +349,8 @@ static bool answer_question(const struct options *o)
 		options_usage(&text);
 	else if (o->version)
 		textbuf_puts(&text, "ttallocd " TTALLOC_VERSION "\n");
-	fwrite(text.data, 1, text.len, stdout);
+	if (text.len)
+		fwrite(text.data, 1, text.len, stdout);
 	textbuf_deinit(&text);
 	return o->help || o->version;
 }

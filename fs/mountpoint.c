@@ -236,7 +236,8 @@ static int heal_one(const char *path, struct textbuf *why)
 		textbuf_printf(why, "%s: another ttallocd is mounted there and does not answer", path);
 		r = -EBUSY;
 	} else {
-		textbuf_printf(why, "%s: another ttallocd is mounted there, perhaps another user's: %s", path, strerror(-r));
+		textbuf_printf(why, "%s: another ttallocd is mounted there, perhaps another user's: %s", path,
+			       strerror(-r));
 	}
 	textbuf_deinit(&version);
 	return r;

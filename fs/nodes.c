@@ -10,16 +10,12 @@
 
 static int show_ctl(const struct view *v, const struct view_key *k, struct textbuf *t)
 {
-	(void)v;
-	(void)k;
 	ctl_help(t, CTL_SCOPE_ROOT);
 	return 0;
 }
 
 static int show_process_ctl(const struct view *v, const struct view_key *k, struct textbuf *t)
 {
-	(void)v;
-	(void)k;
 	ctl_help(t, CTL_SCOPE_PID);
 	return 0;
 }
@@ -34,45 +30,38 @@ static void show_value(struct textbuf *t, uint64_t value)
 
 static int show_history_per_buffer(const struct view *v, const struct view_key *k, struct textbuf *t)
 {
-	(void)k;
 	show_value(t, registry_history_per_buffer(v->registry));
 	return 0;
 }
 
 static uint64_t limit_history_per_buffer(const struct view *v)
 {
-	(void)v;
 	return REGISTRY_HISTORY_PER_BUFFER_LIMIT;
 }
 
 static int set_history_per_buffer(struct ingest *state, struct server_info *server, uint64_t value)
 {
-	(void)server;
 	return registry_set_history_per_buffer(state->registry, value);
 }
 
 static int show_trace_events(const struct view *v, const struct view_key *k, struct textbuf *t)
 {
-	(void)k;
 	show_value(t, v->trace->size);
 	return 0;
 }
 
 static uint64_t limit_trace_events(const struct view *v)
 {
-	(void)v;
 	return TRACE_EVENTS_MAX;
 }
 
 static int set_trace_events(struct ingest *state, struct server_info *server, uint64_t value)
 {
-	(void)server;
 	return trace_resize(state->trace, value);
 }
 
 static int show_max_buffers(const struct view *v, const struct view_key *k, struct textbuf *t)
 {
-	(void)k;
 	show_value(t, registry_max_buffers(v->registry));
 	return 0;
 }
@@ -84,31 +73,27 @@ static uint64_t limit_max_buffers(const struct view *v)
 
 static int set_max_buffers(struct ingest *state, struct server_info *server, uint64_t value)
 {
-	(void)server;
 	return registry_set_max_buffers(state->registry, value);
 }
 
 static int show_max_clients(const struct view *v, const struct view_key *k, struct textbuf *t)
 {
-	(void)k;
 	show_value(t, v->server->max_clients);
 	return 0;
 }
 
 static uint64_t limit_max_clients(const struct view *v)
 {
-	(void)v;
 	return MAX_CLIENTS_LIMIT;
 }
 
 static int set_max_clients(struct ingest *state, struct server_info *server, uint64_t value)
 {
-	(void)state;
 	server->max_clients = (uint32_t)value;
 	return 0;
 }
 
-static const struct node_option option_history_per_buffer = { 1, limit_history_per_buffer, set_history_per_buffer };
+static const struct node_option option_history_per_buffer = { 0, limit_history_per_buffer, set_history_per_buffer };
 static const struct node_option option_trace_events = { TRACE_EVENTS_MIN, limit_trace_events, set_trace_events };
 static const struct node_option option_max_buffers = { 1, limit_max_buffers, set_max_buffers };
 static const struct node_option option_max_clients = { 1, limit_max_clients, set_max_clients };

@@ -29,7 +29,7 @@ enum node_kind {
 	NODE_DUMP,    /* a frozen report */
 };
 
-/* A value in options/: 1 (or `min`) to limit(). */
+/* A value in options/: min to limit(). */
 struct node_option {
 	uint64_t min;
 	uint64_t (*limit)(const struct view *v);

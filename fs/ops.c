@@ -25,6 +25,7 @@
 #define LIST_ENTRIES 512               /* of one answer: about 150 us */
 #define LIST_CHUNKS 16384              /* of the registry, looked at for one answer */
 #define STEP_NS UINT64_C(150000)       /* no further step is begun in a turn after this time */
+#define WASTE_BLOCKS 32                /* freed in one turn */
 #define FIXED_DIRS_MAX 16
 #define STATFS_BLOCK 4096
 #define NAME_LENGTH_MAX 255
@@ -59,6 +60,7 @@ struct ops {
 	struct parked_list running, sleeping;
 	struct loop_work read_work;
 	struct loop_work poll_work;
+	struct loop_work waste_work;
 	struct loop_hook hook;
 	uint64_t trace_seen;       /* position of the trace when the sleepers were woken last */
 	uint64_t polled_version;   /* of everything, at the beginning of the last round over the pollers */
@@ -80,6 +82,12 @@ static struct handle *handle_of_request(fuse_req_t req, const struct fuse_file_i
 }
 
 /* ---- names and attributes ---- */
+
+/* The kernel has checked the mode, but that does not stop root from opening a file for writing that takes nothing. */
+static bool may_open(const struct node *node, int flags)
+{
+	return (flags & O_ACCMODE) == O_RDONLY || node->kind == NODE_CTL || node->kind == NODE_OPTION;
+}
 
 static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
@@ -113,7 +121,6 @@ static void op_getattr(fuse_req_t req, fuse_ino_t number, struct fuse_file_info 
 	struct stat st;
 	int r = tree_get(o->config.tree, number, &p);
 
-	(void)fi;
 	if (r == 0)
 		r = tree_attr(o->config.tree, &p, NULL, &st);
 	if (r < 0 && h && h->node->kind != NODE_DIR) {
@@ -128,17 +135,18 @@ static void op_getattr(fuse_req_t req, fuse_ino_t number, struct fuse_file_info 
 	}
 	if (h && p.node->show)
 		st.st_size = h->attr.st_size;
-	else if (h && p.node->kind == NODE_TABLE && h->opener == fuse_req_ctx(req)->pid)
-		st.st_size = (off_t)h->spool.end;  /* so far: `tail -f` takes a shorter file for a truncated one */
 	fuse_reply_attr(req, &st, tree_attr_lasts(o->config.tree, &p) ? NAME_TIMEOUT : 0);
 }
 
 /* Truncating is part of `>` and means nothing here; everything else about a file is not to be changed. */
 static void op_setattr(fuse_req_t req, fuse_ino_t number, struct stat *attr, int to_set, struct fuse_file_info *fi)
 {
-	(void)attr;
+	struct place p;
+
 	if (to_set & (FUSE_SET_ATTR_MODE | FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID) || !(to_set & FUSE_SET_ATTR_SIZE))
 		fuse_reply_err(req, EPERM);
+	else if (tree_get(ops_of(req)->config.tree, number, &p) == 0 && !may_open(p.node, O_WRONLY))
+		fuse_reply_err(req, EACCES);
 	else
 		op_getattr(req, number, fi);
 }
@@ -160,7 +168,6 @@ static void op_statfs(fuse_req_t req, fuse_ino_t number)
 	struct statvfs st = { .f_bsize = STATFS_BLOCK, .f_frsize = STATFS_BLOCK, .f_namemax = NAME_LENGTH_MAX };
 	uint64_t live = registry_totals(reg).count;
 
-	(void)number;
 	for (int id = registry_device_next(reg, 0); id >= 0; id = registry_device_next(reg, (unsigned)id + 1))
 		add_device_space(registry_device(reg, (unsigned)id), &st);
 	st.f_bavail = st.f_bfree;
@@ -171,12 +178,6 @@ static void op_statfs(fuse_req_t req, fuse_ino_t number)
 }
 
 /* ---- opening ---- */
-
-/* The kernel has checked the mode, but that does not stop root from opening a file for writing that takes nothing. */
-static bool may_open(const struct node *node, int flags)
-{
-	return (flags & O_ACCMODE) == O_RDONLY || node->kind == NODE_CTL || node->kind == NODE_OPTION;
-}
 
 static void open_handle(fuse_req_t req, fuse_ino_t number, struct fuse_file_info *fi)
 {
@@ -214,7 +215,6 @@ static void op_release(fuse_req_t req, fuse_ino_t number, struct fuse_file_info 
 	struct ops *o = ops_of(req);
 	struct handle *h = handle_of_request(req, fi);
 
-	(void)number;
 	if (h) {
 		stop_polling(o, h);
 		handle_close(o->config.handles, h);
@@ -290,7 +290,6 @@ static void op_read(fuse_req_t req, fuse_ino_t number, size_t size, off_t offset
 {
 	struct handle *h = handle_of_request(req, fi);
 
-	(void)number;
 	if (!h)
 		fuse_reply_err(req, EBADF);
 	else if (answer_read(req, h, (uint64_t)offset, size, false))
@@ -332,11 +331,11 @@ static bool answer_list(fuse_req_t req, struct handle *h, uint64_t *offset, size
 {
 	struct ops *o = ops_of(req);
 	struct place dir;
-	ssize_t len = 0;
+	ssize_t len = tree_get(o->config.tree, h->number, &dir);
 
 	if (*offset == 0)
 		h->since = registry_seq(o->config.view->registry);
-	if (tree_get(o->config.tree, h->number, &dir) == 0)
+	if (len == 0)
 		len = list(o, &dir, h, offset, size);
 	if (len == -EAGAIN)
 		return false;
@@ -352,7 +351,6 @@ static void op_readdir(fuse_req_t req, fuse_ino_t number, size_t size, off_t off
 	struct handle *h = handle_of_request(req, fi);
 	uint64_t at = (uint64_t)offset;
 
-	(void)number;
 	if (!h)
 		fuse_reply_err(req, EBADF);
 	else if (!answer_list(req, h, &at, size))
@@ -429,8 +427,6 @@ static void op_write(fuse_req_t req, fuse_ino_t number, const char *text, size_t
 	struct place file;
 	int r = tree_get(o->config.tree, number, &file);
 
-	(void)offset;
-	(void)fi;
 	if (r < 0) {
 		fuse_reply_err(req, ESRCH);
 	} else if (file.node->kind == NODE_CTL) {
@@ -448,9 +444,6 @@ static void op_write(fuse_req_t req, fuse_ino_t number, const char *text, size_t
 
 static void op_fsync(fuse_req_t req, fuse_ino_t number, int datasync, struct fuse_file_info *fi)
 {
-	(void)number;
-	(void)datasync;
-	(void)fi;
 	fuse_reply_err(req, 0);
 }
 
@@ -489,7 +482,6 @@ static void op_poll(fuse_req_t req, fuse_ino_t number, struct fuse_file_info *fi
 	struct ops *o = ops_of(req);
 	struct handle *h = handle_of_request(req, fi);
 
-	(void)number;
 	if (!h) {
 		if (ph)
 			fuse_pollhandle_destroy(ph);
@@ -578,10 +570,17 @@ static void watch_dirs(struct ops *o)
 	}
 }
 
+static bool waste_step(struct loop_work *w)
+{
+	return spool_waste_free(loop_owner(w, struct ops, waste_work)->config.waste, WASTE_BLOCKS);
+}
+
 static void turn(struct loop_hook *h)
 {
 	struct ops *o = loop_owner(h, struct ops, hook);
 
+	if (o->config.waste->first)
+		loop_work_add(o->config.loop, &o->waste_work);
 	wake_sleepers(o);
 	wake_pollers(o);
 	watch_dirs(o);
@@ -591,56 +590,47 @@ static void turn(struct loop_hook *h)
 
 static void op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t rdev)
 {
-	(void)parent, (void)name, (void)mode, (void)rdev;
 	fuse_reply_err(req, EPERM);
 }
 
 static void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
 {
-	(void)parent, (void)name, (void)mode;
 	fuse_reply_err(req, EPERM);
 }
 
 static void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
-	(void)parent, (void)name;
 	fuse_reply_err(req, EPERM);
 }
 
 static void op_symlink(fuse_req_t req, const char *to, fuse_ino_t parent, const char *name)
 {
-	(void)to, (void)parent, (void)name;
 	fuse_reply_err(req, EPERM);
 }
 
 static void op_rename(fuse_req_t req, fuse_ino_t from, const char *name, fuse_ino_t to, const char *new_name,
 		      unsigned int flags)
 {
-	(void)from, (void)name, (void)to, (void)new_name, (void)flags;
 	fuse_reply_err(req, EPERM);
 }
 
 static void op_link(fuse_req_t req, fuse_ino_t number, fuse_ino_t parent, const char *name)
 {
-	(void)number, (void)parent, (void)name;
 	fuse_reply_err(req, EPERM);
 }
 
 static void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, struct fuse_file_info *fi)
 {
-	(void)parent, (void)name, (void)mode, (void)fi;
 	fuse_reply_err(req, EPERM);
 }
 
 static void op_setxattr(fuse_req_t req, fuse_ino_t number, const char *name, const char *value, size_t size, int flags)
 {
-	(void)number, (void)name, (void)value, (void)size, (void)flags;
 	fuse_reply_err(req, EPERM);
 }
 
 static void op_removexattr(fuse_req_t req, fuse_ino_t number, const char *name)
 {
-	(void)number, (void)name;
 	fuse_reply_err(req, EPERM);
 }
 
@@ -698,6 +688,7 @@ int ops_new(struct ops **op, const struct ops_config *config)
 	TAILQ_INIT(&o->sleeping);
 	o->read_work.step = read_step;
 	o->poll_work.step = poll_step;
+	o->waste_work.step = waste_step;
 	o->hook.turn = turn;
 	o->dirs = tree_fixed_dirs(config->tree, numbers, FIXED_DIRS_MAX);
 	for (unsigned i = 0; i < o->dirs; i++)
@@ -740,6 +731,7 @@ void ops_stop(struct ops *o)
 
 	loop_work_cancel(o->config.loop, &o->read_work);
 	loop_work_cancel(o->config.loop, &o->poll_work);
+	loop_work_cancel(o->config.loop, &o->waste_work);
 	while ((p = TAILQ_FIRST(&o->running))) {
 		h = handle_get(o->config.handles, p->handle);
 		if (h && h->node->kind == NODE_STREAM)

@@ -20,45 +20,36 @@
 
 static int set_foreground(struct options *o, const char *value, struct textbuf *why)
 {
-	(void)value;
-	(void)why;
 	o->foreground = true;
 	return 0;
 }
 
 static int set_help(struct options *o, const char *value, struct textbuf *why)
 {
-	(void)value;
-	(void)why;
 	o->help = true;
 	return 0;
 }
 
 static int set_version(struct options *o, const char *value, struct textbuf *why)
 {
-	(void)value;
-	(void)why;
 	o->version = true;
 	return 0;
 }
 
 static int set_mount(struct options *o, const char *value, struct textbuf *why)
 {
-	(void)why;
 	o->mount = value;
 	return 0;
 }
 
 static int set_socket(struct options *o, const char *value, struct textbuf *why)
 {
-	(void)why;
 	o->socket = strcmp(value, "none") == 0 ? NULL : value;
 	return 0;
 }
 
 static int set_compat_socket(struct options *o, const char *value, struct textbuf *why)
 {
-	(void)why;
 	o->compat_socket = strcmp(value, "none") == 0 ? NULL : value;
 	return 0;
 }
@@ -80,7 +71,8 @@ static int set_max_buffers(struct options *o, const char *value, struct textbuf 
 	uint64_t n;
 
 	if (!options_parse_bytes(value, REGISTRY_MAX_BUFFERS_LIMIT, &n) || !n) {
-		textbuf_printf(why, "--max-buffers: not a number from 1 to %" PRIu32 ": %s", REGISTRY_MAX_BUFFERS_LIMIT, value);
+		textbuf_printf(why, "--max-buffers: not a number from 1 to %" PRIu32 ": %s",
+			       REGISTRY_MAX_BUFFERS_LIMIT, value);
 		return -EINVAL;
 	}
 	o->max_buffers = (uint32_t)n;
@@ -215,7 +207,7 @@ void options_usage(struct textbuf *out)
 	textbuf_puts(out, "usage: ttallocd [option]...\n");
 	for (size_t i = 0; i < ROWS; i++) {
 		size_t start = out->len;
-		textbuf_printf(out, "  --%s%s%s", rows[i].name, rows[i].value ? " " : "", rows[i].value ? rows[i].value : "");
+		textbuf_printf(out, "  --%s %s", rows[i].name, rows[i].value ? rows[i].value : "");
 		size_t used = out->len - start;
 		if (used >= HELP_COLUMN) {
 			textbuf_putc(out, '\n');
@@ -224,7 +216,8 @@ void options_usage(struct textbuf *out)
 		textbuf_fill(out, ' ', HELP_COLUMN - used);
 		textbuf_printf(out, "%s\n", rows[i].help);
 	}
-	textbuf_puts(out, "BYTES: a number, also with K, M, G, T, P (KiB, ... powers of 1024) or KB, MB, GB, TB, PB (of 1000).\n");
+	textbuf_puts(out, "BYTES: a number, also with K, M, G, T, P or KiB, MiB, ... (powers of 1024), KB, MB, ... (of "
+			  "1000).\n");
 }
 
 /* ---- bytes ---- */

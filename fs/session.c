@@ -62,7 +62,6 @@ static void requests(struct loop_source *source, uint32_t events)
 	struct session *s = loop_owner(source, struct session, source);
 	uint64_t until = loop_monotonic() + TURN_NS;
 
-	(void)events;
 	for (unsigned i = 0; i < TURN_REQUESTS && answer_one(s); i++)
 		if (loop_monotonic() >= until)
 			break;

@@ -8,12 +8,26 @@
 #include <stdlib.h>
 #include <string.h>
 
-void spool_deinit(struct spool *s)
+/* A wasted block begins with the address of the next one. */
+void spool_discard(struct spool *s, struct spool_waste *waste)
 {
-	for (size_t i = 0; i < s->blocks; i++)
-		free(s->block[i]);
+	for (size_t i = 0; i < s->blocks; i++) {
+		memcpy(s->block[i], &waste->first, sizeof(waste->first));
+		waste->first = s->block[i];
+	}
 	free(s->block);
 	*s = (struct spool){ 0 };
+}
+
+bool spool_waste_free(struct spool_waste *waste, size_t blocks)
+{
+	for (; waste->first && blocks; blocks--) {
+		void *block = waste->first;
+
+		memcpy(&waste->first, block, sizeof(waste->first));
+		free(block);
+	}
+	return waste->first != NULL;
 }
 
 static int add_block(struct spool *s)

@@ -4,10 +4,14 @@
  *
  * Serves the two places where text can be as long as the registry is large: what a reader of a table has been shown so
  * far, and a frozen report. Nothing is ever moved, so each operation is bounded. Pure; owns its blocks.
+ *
+ * Giving back the memory of a long text takes milliseconds, so it goes to a struct spool_waste, which is freed some
+ * blocks at a time.
  */
 #ifndef FS_SPOOL_H
 #define FS_SPOOL_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/uio.h>
@@ -24,7 +28,14 @@ struct spool {
 	uint64_t end;    /* length of the text, what was forgotten included */
 };
 
-void spool_deinit(struct spool *s);  /* and ready for a new text from offset 0 */
+struct spool_waste {
+	void *first;
+};
+
+/* Everything is waste now, and the spool ready for a new text from offset 0. */
+void spool_discard(struct spool *s, struct spool_waste *waste);
+/* Frees at most that many blocks; true = there are more. */
+bool spool_waste_free(struct spool_waste *waste, size_t blocks);
 /* 0, or -ENOMEM with nothing appended. */
 int spool_append(struct spool *s, const char *data, size_t len);
 /* Memory in use. */

@@ -40,7 +40,7 @@ struct part {
 	const char *pattern;
 	enum inode_shape shape;
 	bool lasts;
-	/* Fill in p->inode, p->key and p->dump, which are those of the directory at the call. 0 or -ENOENT; 0 or -ESTALE. */
+	/* Fill in p->inode, p->key and p->dump, which are those of the directory at the call. 0 or -ENOENT, -ESTALE. */
 	int (*find)(const struct tree *t, const char *name, struct place *p);
 	int (*get)(const struct tree *t, struct place *p);
 	/* As tree_list(), with l->pos; also writes the name. */
@@ -152,7 +152,6 @@ static int type_find(const struct tree *t, const char *name, struct place *p)
 {
 	int type = buffer_type_parse(name);
 
-	(void)t;
 	if (type < 0)
 		return -ENOENT;
 	place_type(p, (unsigned)type);
@@ -169,7 +168,6 @@ static int type_get(const struct tree *t, struct place *p)
 
 static int type_next(struct tree *t, struct listing *l, struct place *p)
 {
-	(void)t;
 	if (l->pos >= BUFFER_TYPES)
 		return 0;
 	place_type(p, (unsigned)l->pos);
@@ -524,7 +522,6 @@ bool tree_name_lasts(const struct tree *t, const struct place *p)
 
 bool tree_attr_lasts(const struct tree *t, const struct place *p)
 {
-	(void)t;
 	return p->node->kind == NODE_DIR;
 }
 

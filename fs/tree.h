@@ -6,8 +6,8 @@
  * key names slots of the registry. A number whose thing is gone gives -ESTALE, at which the kernel looks the path up
  * again.
  *
- * Listings go by offsets that are positions, not counts (the child's place in the table and the registry's slot), so that
- * what lives during the whole listing appears exactly once whatever comes and goes meanwhile.
+ * Listings go by offsets that are positions, not counts (the child's place in the table and the registry's slot), so
+ * that what lives during the whole listing appears exactly once whatever comes and goes meanwhile.
  *
  * Pure: reads what the view shows and the dumps, changes nothing, does no I/O.
  */

@@ -138,6 +138,16 @@ wait_pid() { py "$TOOLS/waitpid.py" "$1" "$(($2 * SCALE))"; }
 
 is_mounted() { grep -qF " $1 " /proc/self/mountinfo; }
 
+# parked PID: returns when that process sleeps in a read() (looks again and again; no time is involved)
+parked() {
+	local number rest
+	while read -r number rest <"/proc/$1/syscall" 2>/dev/null; do
+		[ "$number" = 0 ] && grep -q '^State:.S' "/proc/$1/status" && return 0
+		[ "$(uname -m)" = x86_64 ] || return 0 # other machines number their calls differently
+	done
+	return 1
+}
+
 # ---- the server ----
 
 SERVERS=()   # pids, started by server_start

@@ -280,8 +280,8 @@ def main():
                 for kind, t in types.items():
                     report.eq("%s: expected.json %s %s" % (title, device, kind), (t["count"], t["bytes"], t["peak"]),
                               got[kind][:3])
-        rows = mount.processes().get(answer["pid"], [{}])
-        report.eq(title + ": transport", "socket%d" % dialect, rows[0].get("transport"))
+        row = mount.processes().get(answer["pid"], [{}])[0]
+        report.eq(title + ": transport", "socket%d" % dialect, row.get("transport"))
         if args.as_recorded:
             pids = {h[4] for h in ttsend.split(data)[1] if h[4]}
             if len(pids) == 1:
@@ -296,6 +296,11 @@ def main():
     for pid, _, _, stay in children:
         os.close(stay)
         report.eq("exit status of a sender", 0, os.waitpid(pid, 0)[1])
+    for answer in told:
+        row = mount.processes().get(answer["pid"], [{}])[0]
+        dialect = ttsend.split(bytes.fromhex(answer["data"]))[0]
+        report.eq("transport and state at the end", ("socket%d" % dialect, "dead"),
+                  (row.get("transport"), row.get("state")))
     return report.end("replay %s %s%s" % (args.how, " ".join(map(os.path.basename, args.streams)),
                                           " as recorded" if args.as_recorded else ""))
 

@@ -167,17 +167,20 @@ static void remove_victim(struct probe *p)
 
 START_TEST(test_source_removed_by_another_is_not_called)
 {
-	for (int ingest = 0; ingest < 2; ingest++) {
+	for (int way = 0; way < 3; way++) {
 		struct probe a, b;
 
 		calls[0] = '\0';
-		probe_open(&a, 'a', ingest, false);
-		probe_open(&b, 'b', ingest, false);
+		probe_open(&a, 'a', way > 0, false);
+		probe_open(&b, 'b', way > 0, false);
 		probe_raise(&a);
 		probe_raise(&b);
 		victim = &b;
 		a.then = remove_victim;
-		run_once();
+		if (way < 2)
+			run_once();
+		else
+			loop_drain(loop);
 		ck_assert_str_eq(calls, "a");
 		probe_close(&a);
 	}
@@ -392,10 +395,10 @@ static void alarm_expired(struct loop_timer *t)
 		loop_stop(loop, 3);
 }
 
-START_TEST(test_timers)
+START_TEST(test_timers_expire_in_their_order)
 {
 	struct alarm a = { .timer = { .expired = alarm_expired }, .letter = 'a' };
-	struct alarm b = { .timer = { .expired = alarm_expired }, .letter = 'b', .again = 2 };
+	struct alarm b = { .timer = { .expired = alarm_expired }, .letter = 'b' };
 	struct alarm c = { .timer = { .expired = alarm_expired }, .letter = 'c', .stop = true };
 	struct alarm never = { .timer = { .expired = alarm_expired }, .letter = 'x' };
 	uint64_t before = loop_monotonic();
@@ -408,8 +411,24 @@ START_TEST(test_timers)
 	loop_timer_cancel(loop, &never.timer);
 	loop_timer_cancel(loop, &never.timer);
 	ck_assert_int_eq(loop_run(loop), 3);
-	ck_assert_str_eq(calls, "bbbac");
+	ck_assert_str_eq(calls, "bac");
 	ck_assert_uint_ge(loop_monotonic() - before, 40 * UINT64_C(1000000));
+}
+END_TEST
+
+/* One that sets itself anew does not keep the loop from everything else. */
+START_TEST(test_timer_sets_itself_anew)
+{
+	struct alarm a = { .timer = { .expired = alarm_expired }, .letter = 'a', .again = 3, .stop = true };
+	struct probe p;
+
+	probe_open(&p, 'p', false, false);
+	p.keep = true;
+	probe_raise(&p);
+	loop_timer_set(loop, &a.timer, 0);
+	ck_assert_int_eq(loop_run(loop), 3);
+	ck_assert_str_eq(calls, "papapapa");
+	probe_close(&p);
 }
 END_TEST
 
@@ -544,7 +563,8 @@ static Suite *loop_suite(void)
 	tcase_add_test(t, test_late_source_that_was_added_meanwhile_is_called);
 	tcase_add_test(t, test_all_late_sources_in_one_drain);
 	tcase_add_test(t, test_drain_within_ingest_does_nothing);
-	tcase_add_test(t, test_timers);
+	tcase_add_test(t, test_timers_expire_in_their_order);
+	tcase_add_test(t, test_timer_sets_itself_anew);
 	tcase_add_test(t, test_works_and_sources_take_turns);
 	tcase_add_test(t, test_works_cancelled);
 	tcase_add_test(t, test_hooks_end_each_turn);

@@ -176,12 +176,8 @@ static bool enqueue(struct peer *p, const char *data, size_t len)
 	const struct process *process = registry_process(p->set->ingest->registry, p->watch->slot);
 	bool first = !out_pending(p);
 
-	if (out_pending(p) + len <= PEER_OUT_MAX) {
-		if (p->out_sent >= PEER_OUT_MAX) {
-			p->out.len -= p->out_sent;
-			memmove(p->out.data, p->out.data + p->out_sent, p->out.len);
-			p->out_sent = 0;
-		}
+	/* What is gone of it counts until all of it is: a socket that takes anything takes more than this. */
+	if (p->out.len + len <= PEER_OUT_MAX) {
 		textbuf_put(&p->out, data, len);
 		if (!textbuf_error(&p->out))
 			return !first || watch_events(p) == 0;
@@ -323,8 +319,8 @@ static ssize_t take(struct peer *p, size_t max)
 	return n;
 }
 
-/* Takes in all that is pending now; `to_end`: the client has closed its side, so that nothing can follow. */
-static bool receive(struct peer *p, bool to_end)
+/* Takes in all that is pending now. */
+static bool receive(struct peer *p)
 {
 	ssize_t n = take(p, PEER_BUFFER);
 	int rest = 0;
@@ -335,8 +331,6 @@ static bool receive(struct peer *p, bool to_end)
 			rest -= (int)n;
 		}
 	}
-	while (to_end && n > 0)
-		n = take(p, PEER_BUFFER);
 	if (n == -EBADMSG)
 		return false;
 	return n == 0 ? feed_end(p) : feed_idle(p);
@@ -366,13 +360,12 @@ static void peer_close(struct peer *p)
 static void peer_ready(struct loop_source *s, uint32_t events)
 {
 	struct peer *p = loop_owner(s, struct peer, source);
-	bool hung_up = events & (EPOLLHUP | EPOLLERR);
 	bool go_on = true;
 
 	if (out_pending(p))
 		go_on = flush(p);
 	if (go_on && !p->half_closed)
-		go_on = receive(p, hung_up);
+		go_on = receive(p);
 	if (!go_on)
 		peer_close(p);
 }
@@ -404,7 +397,7 @@ int peer_new(struct peer_set *set, int fd)
 	set->info->clients++;
 	ingest_connect(set->ingest, p->watch->slot, loop_now());
 	/* At once: in a round of the loop in which everything pending is taken in, a new connection is pending, too. */
-	if (!receive(p, false))
+	if (!receive(p))
 		peer_close(p);
 	return 0;
 }

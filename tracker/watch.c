@@ -340,9 +340,12 @@ static int watch_process(struct watch_set *set, const struct ucred *cred, int pi
 	struct proc p = { 0 };
 	struct process_identity id;
 	int r = look_up(cred->pid, pidfd, &p);
-
 	/* Without SO_PEERPIDFD the pid may have been somebody else's already when we opened it. */
-	if (r < 0 || (!exact && p.uid != cred->uid)) {
+	bool other = !exact && p.start_ticks && p.uid != cred->uid;
+	/* It was reaped before we came to look, but it may have had another connection when we did. */
+	bool again = !p.start_ticks && watch_find(set, cred->pid, cred->uid);
+
+	if (r < 0 || other || again) {
 		close(pidfd);
 		return r < 0 ? r : watch_stranger(set, cred, wp);
 	}

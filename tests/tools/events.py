@@ -252,6 +252,65 @@ def main():
         s.free(6, 16)
         slow.close()
 
+    # ---- every regular file answers poll as in sysfs: changed since this descriptor read, or not ----
+    s.alloc(4, "l1", 16, 100, T0)
+
+    def change():
+        """Of everything that is about device 4."""
+        s.alloc(4, "l1", 16, 100, T0)  # one more reference
+        s.alloc(4, "l1", 48, 100, T0)
+
+    def change_back():
+        s.free(4, 16)
+        s.free(4, 48)
+
+    for names in (("summary",), ("allocs",), ("processes",), ("trace",), ("device4", "summary"), ("device4", "allocs"),
+                  ("device4", "l1", "0x000000000010"), ("pids", me, "status"), ("pids", me, "allocs")):
+        title = "poll of " + "/".join(names)
+        fd = os.open(mount.join(*names), os.O_RDONLY)
+        poll = select.poll()
+        poll.register(fd, select.POLLIN | select.POLLPRI | select.POLLERR)
+
+        def polled(timeout):
+            return [events for _, events in poll.poll(timeout)]
+
+        while os.read(fd, 65536):
+            pass
+        r.eq(title + ", just read", [select.POLLIN], polled(0))
+        change()
+        r.eq(title + ", changed", [select.POLLIN | select.POLLPRI | select.POLLERR], polled(60000))
+        content = os.pread(fd, 65536, 0)
+        r.ok(title + ": the new content is there", content)
+        r.eq(title + ", read again", [select.POLLIN], polled(0))
+        change_back()
+        r.eq(title + ", changed again", [select.POLLIN | select.POLLPRI | select.POLLERR], polled(60000))
+        os.pread(fd, 65536, 0)
+        # who waits is woken
+        poll.modify(fd, select.POLLPRI | select.POLLERR)
+        r.eq(title + ": nothing to wait for", [], polled(0))
+        child = os.fork()
+        if child == 0:
+            while True:  # until the parent sleeps
+                with open("/proc/%d/stat" % parent, encoding="utf-8") as f:
+                    if f.read().rsplit(")", 1)[1].split()[0] == "S":
+                        break
+            change()
+            os._exit(0)
+        r.eq(title + ": who waits is woken", [select.POLLPRI | select.POLLERR], polled(60000))
+        os.waitpid(child, 0)
+        change_back()
+        os.close(fd)
+    for names in (("README",), ("version",), ("ctl",), ("options", "trace_events")):
+        fd = os.open(mount.join(*names), os.O_RDONLY)
+        while os.read(fd, 65536):
+            pass
+        s.alloc(4, "l1", 16, 100, T0)
+        poll = select.poll()
+        poll.register(fd, select.POLLIN | select.POLLPRI)
+        r.eq("poll of %s: readable, unchanged" % "/".join(names), [(fd, select.POLLIN)], poll.poll(0))
+        os.close(fd)
+        s.free(4, 16)
+
     # ---- a socket is no reason to hang: two parked readers, one line ----
     one, two = Stream(mount), Stream(mount)
     a, b = socket.socketpair()

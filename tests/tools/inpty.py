@@ -30,10 +30,10 @@ def main():
     args = parser.parse_args()
     pid, fd = pty.fork()
     if pid == 0:
+        fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", 60, 200, 0, 0))
         os.environ["TERM"] = "vt100"  # knows no "repeat this character", so text stays searchable
         os.environ.pop("LESS", None)
         os.execvp(args.command[0], args.command)
-    fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack("HHHH", 60, 200, 0, 0))
     if args.keys:
         os.write(fd, args.keys.encode())
     drawn = b""

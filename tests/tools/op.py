@@ -5,6 +5,9 @@
 Prints the name of the errno ("EPERM"), or what the call returned ("OK" where that means nothing). `write PATH TEXT`
 (with backslash escapes in TEXT) opens for writing, does a single write() and prints the number of bytes, then, as a
 caller of write() does, offers the rest and prints the outcome of that too: "5 ENODEV".
+
+op.py -: the same for many: each line of standard input is an operation and its arguments, separated by tabs; prints
+for each `OUTCOME OPERATION ARGUMENT...`, separated by blanks.
 """
 import errno
 import os
@@ -96,12 +99,21 @@ OPERATIONS = {
 }
 
 
-def main():
+def outcome(operation, *arguments):
     try:
-        result = OPERATIONS[sys.argv[1]](*sys.argv[2:])
+        result = OPERATIONS[operation](*arguments)
     except OSError as e:
         result = errno.errorcode[e.errno]
-    print("OK" if result is None else result)
+    return "OK" if result is None else str(result)
+
+
+def main():
+    if sys.argv[1] != "-":
+        print(outcome(*sys.argv[1:]))
+        return
+    for line in sys.stdin:
+        words = line.rstrip("\n").split("\t")
+        print(outcome(*words), *words)
 
 
 if __name__ == "__main__":
