@@ -165,7 +165,7 @@ START_TEST(a_foreign_free_among_several_is_refused)
 	ck_assert_uint_eq(count()->foreign_frees, 1);
 	ck_assert_uint_eq(count()->frees_total, 0);
 	ck_assert_uint_eq(live(0, BUFFER_DRAM, 0x1000), 2);
-	ck_assert_ptr_nonnull(strstr(error_log(), "several processes"));
+	ck_assert_ptr_nonnull(strstr(error_log(), "several buffers"));
 }
 END_TEST
 
@@ -269,6 +269,89 @@ START_TEST(the_ceiling_is_counted)
 	ck_assert_uint_eq(count()->unknown_frees, 1);
 	ck_assert_int_eq(registry_set_max_buffers(u->reg, 0), -34);
 	ck_assert_int_eq(registry_set_max_buffers(u->reg, 4097), -34);
+}
+END_TEST
+
+START_TEST(sums_never_wrap)
+{
+	for (uint64_t a = 0; a < 300; a++)
+		util_alloc(u, ann, 0, BUFFER_DRAM, a << 12, BUFFER_SIZE_MAX);
+	ck_assert_uint_eq(registry_totals(u->reg).count, 255);
+	ck_assert_uint_eq(registry_totals(u->reg).bytes, 255 * BUFFER_SIZE_MAX);
+	ck_assert_uint_eq(count()->events_lost, 45);
+	util_alloc(u, ben, 0, BUFFER_L1, 0x1000, BUFFER_SIZE_MAX - 2);
+	util_alloc(u, ben, 0, BUFFER_L1, 0x1000, BUFFER_SIZE_MAX - 1);
+	util_alloc(u, ben, 0, BUFFER_L1, 0x1000, BUFFER_SIZE_MAX);
+	ck_assert_uint_eq(registry_totals(u->reg).bytes, UINT64_MAX);
+	ck_assert_uint_eq(the(0, BUFFER_L1, 0x1000).refs, 2);
+	ck_assert_uint_eq(count()->events_lost, 46);
+	ck_assert_ptr_nonnull(strstr(error_log(), "would not fit 64 bits"));
+}
+END_TEST
+
+START_TEST(an_address_takes_so_many_and_no_more)
+{
+	util_free(u);
+	u = util_new(1 << 20, 0, 0);
+	ann = util_process(u, 100, 1000, "ann");
+	for (int i = 0; i < 700; i++) {
+		uint32_t p = util_process(u, 2000 + i, 1000, "p");
+		for (unsigned type = 0; type < BUFFER_TYPES; type++)
+			util_alloc(u, p, 0, type, 0x1000, 64);
+	}
+	ck_assert_uint_eq(registry_totals(u->reg).count, REGISTRY_BUFFERS_AT_ADDRESS);
+	ck_assert_uint_eq(count()->events_lost, 4900 - REGISTRY_BUFFERS_AT_ADDRESS);
+	ck_assert_ptr_nonnull(strstr(error_log(), "too many buffers at this address"));
+	util_alloc(u, ann, 0, BUFFER_DRAM, 0x2000, 64);
+	ck_assert_uint_eq(live(0, BUFFER_DRAM, 0x2000), 1);
+}
+END_TEST
+
+/* A free that may belong to a buffer that was not booked is not called a double free. */
+START_TEST(the_free_of_a_lost_buffer_is_unknown)
+{
+	util_alloc(u, ann, 0, BUFFER_DRAM, 0x1000, 64);
+	util_release(u, ann, 0, 0x1000);
+	util_alloc(u, ben, 0, BUFFER_DRAM, 0x2000, 64);
+	ck_assert_int_eq(registry_set_max_buffers(u->reg, 1), 0);
+	util_alloc(u, ann, 0, BUFFER_DRAM, 0x1000, 64);
+	ck_assert_uint_eq(count()->events_lost, 1);
+	util_release(u, ann, 0, 0x1000);
+	ck_assert_uint_eq(count()->double_frees, 0);
+	ck_assert_uint_eq(count()->unknown_frees, 1);
+	/* So is that of a buffer which a control command has forgotten. */
+	ck_assert_int_eq(registry_set_max_buffers(u->reg, 4096), 0);
+	util_alloc(u, ann, 0, BUFFER_DRAM, 0x3000, 64);
+	util_release(u, ann, 0, 0x3000);
+	util_alloc(u, ann, 0, BUFFER_DRAM, 0x3000, 64);
+	uint64_t pos = 0, removed = 0;
+	while (registry_clean_step(u->reg, ann, &pos, 1, &removed))
+		;
+	util_release(u, ann, 0, 0x3000);
+	ck_assert_uint_eq(count()->double_frees, 0);
+	ck_assert_uint_eq(count()->unknown_frees, 2);
+	/* From the next whole life on it is known again. */
+	util_alloc(u, ann, 0, BUFFER_DRAM, 0x3000, 64);
+	util_release(u, ann, 0, 0x3000);
+	util_release(u, ann, 0, 0x3000);
+	ck_assert_uint_eq(count()->double_frees, 1);
+}
+END_TEST
+
+START_TEST(rerouting_stops_at_many_devices)
+{
+	struct event e = { .type = TTALLOC_MSG_FREE, .dialect = 72, .process = ann, .address = 0x1000 };
+
+	for (int d = 1; d <= REGISTRY_REROUTE_DEVICES; d++)
+		util_alloc(u, ann, d, BUFFER_DRAM, (uint64_t)d << 20, 64);
+	util_alloc(u, ann, 1, BUFFER_DRAM, 0x1000, 64);
+	util_event(u, e);
+	ck_assert_uint_eq(count()->rerouted_frees, 1);
+	util_alloc(u, ann, 1, BUFFER_DRAM, 0x1000, 64);
+	util_alloc(u, ann, 1000, BUFFER_DRAM, 0x5000, 64);
+	util_event(u, e);
+	ck_assert_uint_eq(count()->rerouted_frees, 1);
+	ck_assert_uint_eq(count()->unknown_frees, 1);
 }
 END_TEST
 
@@ -587,6 +670,10 @@ int main(void)
 	tcase_add_test(t, typed_frees_never_wrap);
 	tcase_add_test(t, what_is_out_of_range_is_refused);
 	tcase_add_test(t, the_ceiling_is_counted);
+	tcase_add_test(t, sums_never_wrap);
+	tcase_add_test(t, an_address_takes_so_many_and_no_more);
+	tcase_add_test(t, the_free_of_a_lost_buffer_is_unknown);
+	tcase_add_test(t, rerouting_stops_at_many_devices);
 	tcase_add_test(t, a_stamp_is_believed_when_it_can_be_true);
 	tcase_add_test(t, replies_have_the_askers_size);
 	tcase_add_test(t, device_info);

@@ -255,6 +255,49 @@ START_TEST(history_is_bounded_in_all)
 }
 END_TEST
 
+/* One process after the other at one address, as in CI: only the newest are remembered there. */
+START_TEST(history_is_bounded_per_address)
+{
+	for (int i = 0; i < 900; i++) {
+		uint32_t p = util_process(u, 100 + i, 7, "ci");
+		util_alloc(u, p, 0, BUFFER_DRAM, 0x1000, 64);
+		util_release(u, p, 0, 0x1000);
+	}
+	ck_assert_uint_eq(registry_history_records(u->reg), 64);
+}
+END_TEST
+
+START_TEST(a_process_that_changes_its_user_and_back)
+{
+	struct process_identity id = { .pid = 77, .uid = 0, .start_ticks = 1 };
+	uint32_t root, user, again;
+
+	ck_assert_int_eq(registry_process_add(u->reg, &id, 1, &root), 0);
+	id.uid = 1000;
+	ck_assert_int_eq(registry_process_add(u->reg, &id, 1, &user), 0);
+	id.uid = 0;
+	ck_assert_int_eq(registry_process_add(u->reg, &id, 1, &again), 0);
+	ck_assert_uint_ne(root, user);
+	ck_assert_uint_eq(root, again);
+}
+END_TEST
+
+/* A step over what is not to be cleaned is a bounded step, too. */
+START_TEST(clean_dead_steps_over_the_living)
+{
+	uint32_t p = util_process(u, 1, 0, "p");
+	uint64_t pos = 0, removed = 0;
+	int steps = 1;
+
+	for (uint64_t a = 0; a < 4000; a++)
+		util_alloc(u, p, 0, BUFFER_DRAM, a << 12, 64);
+	while (registry_clean_step(u->reg, PROCESS_NONE, &pos, 10, &removed))
+		steps++;
+	ck_assert_uint_eq(removed, 0);
+	ck_assert_int_ge(steps, 4000 / 16 / 11);
+}
+END_TEST
+
 START_TEST(processes_are_told_apart_by_their_start)
 {
 	struct process_identity id = { .pid = 77, .uid = 5, .start_ticks = 1, .comm = "old" };
@@ -405,7 +448,7 @@ START_TEST(reset_history_dismisses_suspects)
 	ck_assert_str_eq(history(0, BUFFER_DRAM, 0x3000), "0/0");
 	ck_assert_str_eq(history(0, BUFFER_DRAM, 0x2000), "1/0 alloc:64:2:2");
 	util_release(u, b, 0, 0x2000);
-	ck_assert_str_eq(history(0, BUFFER_DRAM, 0x2000), "1/0 alloc:64:2:1 unref:64:2:1");
+	ck_assert_str_eq(history(0, BUFFER_DRAM, 0x2000), "1/0 alloc:64:2:2 unref:64:2:1");
 	ingest_exit(&u->in, b, u->now);
 	ck_assert_uint_eq(registry_suspects(u->reg), 1);
 }
@@ -459,6 +502,9 @@ int main(void)
 	tcase_add_test(t, a_foreign_free_is_in_the_history);
 	tcase_add_test(t, history_is_bounded_per_buffer);
 	tcase_add_test(t, history_is_bounded_in_all);
+	tcase_add_test(t, history_is_bounded_per_address);
+	tcase_add_test(t, a_process_that_changes_its_user_and_back);
+	tcase_add_test(t, clean_dead_steps_over_the_living);
 	tcase_add_test(t, processes_are_told_apart_by_their_start);
 	tcase_add_test(t, ended_processes_without_buffers_are_forgotten_first);
 	tcase_add_test(t, clean_forgets_one_or_all_ended);

@@ -176,6 +176,24 @@ uint32_t history_find(const struct history *h, uint32_t hash, unsigned device, u
 	return 0;
 }
 
+/* Makes room for one more key at the address: the oldest that is not pinned goes. Keys stand in order of their making. */
+static void make_room_at(struct history *h, uint32_t hash)
+{
+	struct index_cursor c = index_find(h->index, hash);
+	uint32_t oldest = 0, keys = 0;
+	uint64_t e;
+
+	while ((e = index_next(&c)) != 0) {
+		if (!index_tag_is_key(index_entry_tag(e)))
+			continue;
+		keys++;
+		if (!oldest && !h->key[index_entry_value(e)].pinned)
+			oldest = index_entry_value(e);
+	}
+	if (keys >= HISTORY_KEYS_AT_ADDRESS && oldest)
+		history_forget(h, oldest);
+}
+
 uint32_t history_get(struct history *h, uint32_t hash, unsigned device, unsigned type, uint64_t address,
 		     uint32_t serial, uint32_t uid)
 {
@@ -189,6 +207,7 @@ uint32_t history_get(struct history *h, uint32_t hash, unsigned device, unsigned
 		}
 		return key;
 	}
+	make_room_at(h, hash);
 	key = key_alloc(h);
 	if (!key) {
 		h->dropped++;
@@ -216,6 +235,8 @@ void history_append(struct history *h, uint32_t key, const struct history_event 
 
 	while (k->count && k->count >= h->per_key)
 		drop_oldest(h, k);
+	if (!h->per_key)
+		return;
 	uint32_t e = event_alloc(h, key);
 	if (!e && k->count) {
 		drop_oldest(h, k);

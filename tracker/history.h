@@ -7,8 +7,9 @@
  * the buffer goes, since until then the live record itself tells it. Only what does not fit that
  * (references, resizes, foreign and double frees) is written as it happens.
  *
- * Bounded twice. A key keeps at most `per_key` events and reuses its own oldest, so that an address with a busy life
- * costs the others nothing. When all events or keys are in use, the key that was touched longest ago goes; keys
+ * Bounded three times. A key keeps at most `per_key` events and reuses its own oldest, so that an address with a busy life
+ * costs the others nothing. An address keeps at most HISTORY_KEYS_AT_ADDRESS keys, the newest: one process after the
+ * other allocates at the same place, for ever. When all events or keys are in use, the key that was touched longest ago goes; keys
  * with a live buffer's events are pinned and do not go.
  *
  * Keys and events sit in memory that the caller provides and refer to each other by number (0 = none). Keys are found
@@ -23,6 +24,7 @@
 
 #include "tracker/index.h"
 
+#define HISTORY_KEYS_AT_ADDRESS 64
 #define HISTORY_LIFE 0xff  /* kind of an event that is an ALLOC at `time` and a FREE at `end` */
 
 struct history_event {
@@ -44,7 +46,8 @@ struct history_key {
 	uint8_t type;
 	uint8_t pinned;    /* a live buffer has events here */
 	uint16_t count;    /* events in the chain */
-	uint16_t spare;
+	uint8_t unsure;    /* a buffer of the owner was lost or forgotten here: the next free may be its, and no double one */
+	uint8_t spare;
 	uint32_t first;    /* oldest event */
 	uint32_t last;     /* newest event */
 	uint32_t allocs;   /* buffers that began here and are over, or pinned */

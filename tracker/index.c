@@ -48,9 +48,10 @@ static void table_free(struct index_table *t)
 	*t = (struct index_table){ 0 };
 }
 
-/* Puts `entry` at or behind slot `pos`, in order. -ENOSPC when that would use the last slot. */
-static int table_insert(struct index_table *t, uint32_t pos, uint64_t entry)
+/* Puts `entry` at or behind slot *at, in order; *at is then its slot. -ENOSPC when that would use the last slot. */
+static int table_insert(struct index_table *t, uint32_t *at, uint64_t entry)
 {
+	uint32_t pos = *at;
 	uint32_t hash = index_entry_hash(entry);
 
 	while (t->entry[pos] && index_entry_hash(t->entry[pos]) <= hash)
@@ -62,7 +63,19 @@ static int table_insert(struct index_table *t, uint32_t pos, uint64_t entry)
 		return -ENOSPC;
 	memmove(t->entry + pos + 1, t->entry + pos, (size_t)(end - pos) * sizeof(*t->entry));
 	t->entry[pos] = entry;
+	*at = pos;
 	return 0;
+}
+
+/* The next of a series of entries in ascending order: none belongs before *last, the slot of the one before it. Without
+ * that a long run of equal hashes would be walked through for each of its entries. */
+static int table_append(struct index_table *t, uint32_t *last, uint64_t entry)
+{
+	uint32_t home = index_home(t, index_entry_hash(entry));
+
+	if (home > *last)
+		*last = home;
+	return table_insert(t, last, entry);
 }
 
 /* Empties slot `pos` and closes the gap with those behind it that may move. */
@@ -132,6 +145,7 @@ static int migrate(struct index *ix, uint32_t slots)
 	uint32_t from = ix->old_pos;
 	uint32_t pos = from;
 	uint32_t end = ix->old.slots;
+	uint32_t last = 0;
 
 	while (pos < end) {
 		uint64_t entry = ix->old.entry[pos];
@@ -139,14 +153,13 @@ static int migrate(struct index *ix, uint32_t slots)
 		if (pos - from >= slots && !divides)
 			break;
 		if (entry) {
-			uint32_t hash = index_entry_hash(entry);
-			int r = table_insert(&ix->now, index_home(&ix->now, hash), entry);
+			int r = table_append(&ix->now, &last, entry);
 			if (r < 0) {
 				ix->old_pos = pos;
 				return r;
 			}
 			ix->old.entry[pos] = 0;
-			ix->frontier = hash + 1;
+			ix->frontier = index_entry_hash(entry) + 1;
 		}
 		pos++;
 	}
@@ -181,6 +194,7 @@ static int index_rebuild(struct index *ix)
 	struct index_table t;
 
 	for (;;) {
+		uint32_t last = 0;
 		if (slack > UINT32_MAX / 2)
 			return -ENOMEM;
 		slack *= 2;
@@ -190,8 +204,7 @@ static int index_rebuild(struct index *ix)
 		for (int p = 0; p < 2 && r == 0; p++)
 			for (uint32_t i = 0; parts[p].entry && i < parts[p].slots && r == 0; i++)
 				if (parts[p].entry[i])
-					r = table_insert(&t, index_home(&t, index_entry_hash(parts[p].entry[i])),
-							 parts[p].entry[i]);
+					r = table_append(&t, &last, parts[p].entry[i]);
 		if (r == 0)
 			break;
 		table_free(&t);
@@ -238,12 +251,14 @@ int index_insert(struct index *ix, uint32_t hash, uint32_t tag, uint32_t value)
 	r = migrate(ix, MIGRATE_SLOTS);
 	if (r == 0) {
 		struct index_table *t = table_of(ix, hash);
-		r = table_insert(t, (uint32_t)(index_start(ix, hash) - t->entry), entry);
+		uint32_t at = (uint32_t)(index_start(ix, hash) - t->entry);
+		r = table_insert(t, &at, entry);
 	}
 	if (r == -ENOSPC) {
+		uint32_t at = index_home(&ix->now, hash);
 		r = index_rebuild(ix);
 		if (r == 0)
-			r = table_insert(&ix->now, index_home(&ix->now, hash), entry);
+			r = table_insert(&ix->now, &at, entry);
 	}
 	if (r == 0)
 		ix->count++;

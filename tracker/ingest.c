@@ -6,7 +6,7 @@
  *   1. rerouted   old clients send device 0 with every FREE;
  *   2. double     the sender's own buffer was freed there before. Asked before looking at other processes: they may
  *                 have been given the same address since, and must not lose their buffer to somebody's double free;
- *   3. foreign    exactly one process of the same user holds a buffer there (a child frees for its parent);
+ *   3. foreign    exactly one buffer of other processes of the same user is there (a child frees for its parent);
  *   4. double     a process of the same user had freed there before;
  *   5. unknown    normal for buffers that are older than the server.
  */
@@ -96,26 +96,43 @@ static uint64_t time_of(const struct booking *k)
 
 /* ---- allocations ---- */
 
+static const char *lost_reason(int r)
+{
+	switch (r) {
+	case -ENOSPC:
+		return "max_buffers or the tables behind it are full";
+	case -EMLINK:
+		return "too many buffers at this address";
+	case -EOVERFLOW:
+		return "the sum of all sizes would not fit 64 bits";
+	default:
+		return "out of memory";
+	}
+}
+
 static void lost(const struct booking *k, int reason)
 {
 	counters(k)->events_lost++;
 	registry_process_lost(k->in->registry, k->event->process, 1);
+	registry_history_doubt(k->in->registry, k->event->process, (unsigned)k->event->device, k->event->address);
 	errlog_add(k->in->errlog, k->now, "event lost: pid %d (%s): no room for another buffer: %s", k->process->pid,
-		   k->process->comm,
-		   reason == -ENOSPC ? "max_buffers or the tables behind it are full" : "out of memory");
+		   k->process->comm, lost_reason(reason));
 	registry_touch(k->in->registry);
 }
 
 static void add_reference(const struct booking *k, struct buffer *b)
 {
 	bool resized = b->size != k->event->size;
+	int r = registry_ref(k->in->registry, b, k->event->size, k->now);
 
-	registry_ref(k->in->registry, b, k->event->size, k->now);
-	if (resized)
+	if (r < 0)
+		lost(k, r);
+	else if (resized)
 		counters(k)->resized_total++;
 	else
 		counters(k)->refs_total++;
-	trace_buffer(k, resized ? TRACE_RESIZE : TRACE_REF, b);
+	if (r == 0)
+		trace_buffer(k, resized ? TRACE_RESIZE : TRACE_REF, b);
 }
 
 static void book_alloc(const struct booking *k, uint8_t type)
@@ -206,7 +223,7 @@ static bool free_foreign(const struct booking *k)
 	const struct process *owner = registry_process(k->in->registry, b.process);
 	errlog_add(k->in->errlog, k->now, "free refused: pid %d (%s): device %d address 0x%012llx belongs to %s %d (%s)",
 		   k->process->pid, k->process->comm, e->device, (unsigned long long)e->address,
-		   same_uid ? "several processes, one of them pid" : "another user's pid", owner->pid, owner->comm);
+		   same_uid ? "several buffers, one of them of pid" : "another user's pid", owner->pid, owner->comm);
 	trace_free(k, TRACE_FOREIGN_FREE, TRACE_NO_TYPE);
 	return true;
 }

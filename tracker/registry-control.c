@@ -14,6 +14,7 @@ static void buffer_forget(struct registry *reg, const struct buffer *b)
 
 	if (key)
 		history_unpin(&reg->history, key);
+	registry_history_doubt(reg, b->process, b->device, b->address);
 	registry_remove(reg, b, false);
 }
 
@@ -27,8 +28,12 @@ static int forget_step(struct registry *reg, const struct buffer_filter *filter,
 	int r;
 
 	while ((r = registry_next(reg, filter, pos, &chunks, &b)) == 1) {
-		if (ended && !reg->process[b.process].p.ended)
+		if (ended && !reg->process[b.process].p.ended) {
+			*pos = (*pos + CHUNK - 1) / CHUNK * CHUNK;  /* all of the chunk is that process's */
+			if (!chunks--)
+				return 1;
 			continue;
+		}
 		buffer_forget(reg, &b);
 		++*removed;
 		if (!--most)

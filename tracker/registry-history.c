@@ -47,7 +47,7 @@ uint32_t registry_history_begin(struct registry *reg, struct buffer *b)
 		return 0;
 	history_pin(&reg->history, key);
 	reg->history.key[key].allocs++;
-	registry_remember(reg, key, TRACE_ALLOC, b->time, b->size, reg->process[b->process].p.pid, 1);
+	registry_remember(reg, key, TRACE_ALLOC, b->time, b->size, reg->process[b->process].p.pid, b->refs);
 	b->history = key;
 	reg->record[b->slot].history = key;
 	return key;
@@ -72,6 +72,7 @@ void registry_history_end(struct registry *reg, struct buffer *b, uint32_t by, u
 		history_unpin(&reg->history, key);
 	}
 	reg->history.key[key].frees++;
+	reg->history.key[key].unsure = 0;
 }
 
 /* Steps through the history keys at (device, address) whose type is in `types`. */
@@ -92,6 +93,17 @@ static const struct history_key *key_next(const struct registry *reg, struct wal
 	return NULL;
 }
 
+void registry_history_doubt(struct registry *reg, uint32_t process, unsigned device, uint64_t address)
+{
+	struct walk w = registry_walk(reg, device, address, UINT32_MAX);
+	const struct history_key *k;
+	uint32_t number;
+
+	while ((k = key_next(reg, &w, &number)) != NULL)
+		if (k->owner == reg->process[process].p.serial)
+			reg->history.key[number].unsure = 1;
+}
+
 enum freed_before registry_freed_before(const struct registry *reg, uint32_t process, unsigned device,
 					uint64_t address, unsigned types)
 {
@@ -102,7 +114,7 @@ enum freed_before registry_freed_before(const struct registry *reg, uint32_t pro
 	uint32_t number;
 
 	while ((k = key_next(reg, &w, &number)) != NULL) {
-		if (!k->frees)
+		if (!k->frees || k->unsure)
 			continue;
 		if (k->owner == p->serial)
 			return FREED_OWN;

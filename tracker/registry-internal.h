@@ -55,6 +55,7 @@ struct holding {
 	uint32_t count;
 	uint32_t partial;  /* first chunk with room */
 	uint32_t next;     /* of the same process; or of the free list */
+	uint32_t prev;
 };
 
 struct process_slot {

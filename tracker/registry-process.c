@@ -195,17 +195,27 @@ static int pid_link(struct registry *reg, uint32_t slot)
 	return 0;
 }
 
-/* The same process is meant when pid and start time agree; without a pid nothing can agree. */
+/* The same process is meant when pid, user and start time agree. */
 static bool process_is(const struct process *p, const struct process_identity *id)
 {
-	return id->pid && p->start_ticks == id->start_ticks && p->uid == id->uid && (id->start_ticks || !p->ended);
+	return p->start_ticks == id->start_ticks && p->uid == id->uid && (id->start_ticks || !p->ended);
+}
+
+/* A process that changes its user is another owner, and the first one again when it changes back. */
+static uint32_t process_of(const struct registry *reg, const struct process_identity *id)
+{
+	uint32_t slot = id->pid ? registry_process_find(reg, id->pid) : PROCESS_NONE;
+
+	while (slot != PROCESS_NONE && !process_is(&reg->process[slot].p, id))
+		slot = reg->process[slot].p.older ? reg->process[slot].p.older - 1 : PROCESS_NONE;
+	return slot;
 }
 
 int registry_process_add(struct registry *reg, const struct process_identity *id, uint64_t now, uint32_t *slotp)
 {
-	uint32_t slot = registry_process_find(reg, id->pid);
+	uint32_t slot = process_of(reg, id);
 
-	if (slot == PROCESS_NONE || !process_is(&reg->process[slot].p, id)) {
+	if (slot == PROCESS_NONE) {
 		int r = process_slot_alloc(reg, &slot);
 		if (r < 0)
 			return r;

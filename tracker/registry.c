@@ -321,6 +321,8 @@ static int holding_get(struct registry *reg, uint32_t process, unsigned device, 
 		.used = 1,
 		.next = s->holdings,
 	};
+	if (s->holdings)
+		reg->holding[s->holdings].prev = n;
 	s->holdings = n;
 	s->p.device_mask[device / 32] |= UINT32_C(1) << device % 32;
 	*number = n;
@@ -331,11 +333,13 @@ void registry_holding_release(struct registry *reg, uint32_t number)
 {
 	struct holding *h = &reg->holding[number];
 	struct process_slot *s = &reg->process[h->process];
-	uint32_t *at = &s->holdings;
 
-	while (*at != number)
-		at = &reg->holding[*at].next;
-	*at = h->next;
+	if (h->prev)
+		reg->holding[h->prev].next = h->next;
+	else
+		s->holdings = h->next;
+	if (h->next)
+		reg->holding[h->next].prev = h->prev;
 	index_remove(&reg->holdings, holding_hash(reg, &s->p, h->device, h->type), 0, number);
 	*h = (struct holding){ .next = reg->free_holdings };
 	reg->free_holdings = number;
@@ -515,8 +519,13 @@ size_t registry_own_elsewhere(const struct registry *reg, uint32_t process, unsi
 			      unsigned types, struct buffer *out)
 {
 	const struct process *p = &reg->process[process].p;
+	unsigned devices = 0;
 	size_t n = 0;
 
+	for (unsigned word = 0; word < DEVICE_MAX / 32; word++)
+		devices += (unsigned)__builtin_popcount(p->device_mask[word]);
+	if (devices > REGISTRY_REROUTE_DEVICES)
+		return 0;
 	for (unsigned word = 0; word < DEVICE_MAX / 32; word++) {
 		for (uint32_t bits = p->device_mask[word]; bits; bits &= bits - 1) {
 			unsigned d = word * 32 + (unsigned)__builtin_ctz(bits);
@@ -587,6 +596,18 @@ int registry_next(const struct registry *reg, const struct buffer_filter *filter
 
 /* ---- booking ---- */
 
+/* Whether the address has as many live buffers as it may. Entries are counted, not looked behind. */
+static bool crowded(const struct registry *reg, unsigned device, uint64_t address)
+{
+	struct index_cursor c = index_find(&reg->index, registry_hash(reg, device, address));
+	unsigned live = 0;
+	uint64_t e;
+
+	while (live < REGISTRY_BUFFERS_AT_ADDRESS && (e = index_next(&c)) != 0)
+		live += !index_tag_is_key(index_entry_tag(e));
+	return live == REGISTRY_BUFFERS_AT_ADDRESS;
+}
+
 int registry_insert(struct registry *reg, struct buffer *b)
 {
 	struct process *p = &reg->process[b->process].p;
@@ -594,6 +615,10 @@ int registry_insert(struct registry *reg, struct buffer *b)
 
 	if (reg->total.count >= reg->max_buffers)
 		return -ENOSPC;
+	if (b->size > UINT64_MAX - reg->total.bytes)
+		return -EOVERFLOW;
+	if (crowded(reg, b->device, b->address))
+		return -EMLINK;
 	int r = holding_get(reg, b->process, b->device, b->type, &number);
 	if (r < 0)
 		return r;
@@ -649,21 +674,24 @@ void registry_remove(struct registry *reg, const struct buffer *b, bool freed)
 	h->count--;
 	account_remove(reg, h, b->size, freed);
 	chunk_settle(reg, h, chunk);
+	/* A live process will use its holding again, but may not keep it from others when they get scarce. */
+	if (!h->count && (p->ended || reg->used_holdings > MAX_HOLDINGS / 2))
+		registry_holding_release(reg, number);
 	if (p->ended) {
 		reg->suspects -= registry_suspected(p);
-		if (!h->count)
-			registry_holding_release(reg, number);
 		registry_process_settle(reg, b->process);
 	}
 	reg->version++;
 }
 
-void registry_ref(struct registry *reg, struct buffer *b, uint64_t size, uint64_t now)
+int registry_ref(struct registry *reg, struct buffer *b, uint64_t size, uint64_t now)
 {
-	uint32_t key = registry_history_begin(reg, b);
 	struct record *r = &reg->record[b->slot];
 	bool resized = size != b->size;
 
+	if (size > b->size && size - b->size > UINT64_MAX - reg->total.bytes)
+		return -EOVERFLOW;
+	uint32_t key = registry_history_begin(reg, b);
 	if (resized) {
 		account_resize(reg, &reg->holding[reg->tag[b->slot / CHUNK].holding], b->size, size);
 		b->size = size;
@@ -673,9 +701,10 @@ void registry_ref(struct registry *reg, struct buffer *b, uint64_t size, uint64_
 		b->refs++;
 	r->refs = b->refs;
 	if (key)
-		registry_remember(reg, key, resized ? TRACE_RESIZE : TRACE_REF, now, b->size, reg->process[b->process].p.pid,
-			 b->refs);
+		registry_remember(reg, key, resized ? TRACE_RESIZE : TRACE_REF, now, b->size,
+				  reg->process[b->process].p.pid, b->refs);
 	reg->version++;
+	return 0;
 }
 
 bool registry_unref(struct registry *reg, struct buffer *b, uint32_t by, uint8_t kind, uint64_t now)

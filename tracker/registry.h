@@ -32,7 +32,8 @@ struct registry;
 
 /* ---- totals ---- */
 
-/* Exact at any time: bytes is the sum of the sizes of the live buffers, count their number. */
+/* Exact at any time: bytes is the sum of the sizes of the live buffers, count their number. They never wrap: what would
+ * make the sum of all sizes do so is not booked. */
 struct totals {
 	uint64_t count;
 	uint64_t bytes;
@@ -253,7 +254,9 @@ void registry_prefetch_entries(const struct registry *reg, unsigned device, uint
  * returns how many. */
 size_t registry_own(const struct registry *reg, uint32_t process, unsigned device, uint64_t address, unsigned types,
 		    struct buffer *out);
-/* The owner's live buffers of that address on any other device: as above. */
+/* The owner's live buffers of that address on any other device: as above. None for an owner that has used more than
+ * REGISTRY_REROUTE_DEVICES devices: each of them is a look-up. */
+#define REGISTRY_REROUTE_DEVICES 64
 size_t registry_own_elsewhere(const struct registry *reg, uint32_t process, unsigned device, uint64_t address,
 			      unsigned types, struct buffer *out);
 /* Live buffers there of other processes: *same_uid and *other_uid count them (at most 2 each are looked for); *out is
@@ -270,13 +273,21 @@ enum freed_before {
 enum freed_before registry_freed_before(const struct registry *reg, uint32_t process, unsigned device,
 					uint64_t address, unsigned types);
 
-/* A new live buffer (out->slot is filled in). 0, -ENOSPC at max_buffers, -ENOMEM. */
+/* Live buffers at one address of one device, all types and owners together: more are not booked, since whoever acts on
+ * an address has to look at all of them. */
+#define REGISTRY_BUFFERS_AT_ADDRESS 4096
+
+/* A new live buffer (b->slot is filled in). 0; -ENOSPC at max_buffers; -EMLINK at REGISTRY_BUFFERS_AT_ADDRESS;
+ * -EOVERFLOW when the sum of all sizes would not fit 64 bits; -ENOMEM. */
 int registry_insert(struct registry *reg, struct buffer *b);
-/* One reference more; b is changed along. `size` differs from b->size: resized. */
-void registry_ref(struct registry *reg, struct buffer *b, uint64_t size, uint64_t now);
+/* One reference more; b is changed along. `size` differs from b->size: resized. 0 or -EOVERFLOW (nothing changed). */
+int registry_ref(struct registry *reg, struct buffer *b, uint64_t size, uint64_t now);
 /* One reference less, by `by` (a process slot); at the last one the buffer is gone: returns true. `kind` is how the
  * history names it: TRACE_FREE or TRACE_FOREIGN_FREE. */
 bool registry_unref(struct registry *reg, struct buffer *b, uint32_t by, uint8_t kind, uint64_t now);
+/* A buffer of the process at that address was not booked, or forgotten by a control command: a free of it that comes is
+ * no double free of what was there before. */
+void registry_history_doubt(struct registry *reg, uint32_t process, unsigned device, uint64_t address);
 /* Remembers a double free of `types` at the address in the owner's history. */
 void registry_double_free(struct registry *reg, uint32_t process, unsigned device, uint64_t address, unsigned types,
 			  uint64_t now);
