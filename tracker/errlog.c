@@ -18,8 +18,9 @@ void errlog_add(struct errlog *e, uint64_t now, const char *format, ...)
 	va_end(ap);
 	if (len >= (int)sizeof(text))
 		memcpy(text + sizeof(text) - 4, "...", 4);
+	/* Names of processes come from anybody; here they are for eyes only, so whatever is not ASCII goes. */
 	for (char *c = text; *c; c++)
-		if ((unsigned char)*c < ' ' || *c == 0x7f)
+		if (*c < ' ' || *c > '~')
 			*c = '?';
 
 	e->version++;

@@ -2,9 +2,9 @@
  *
  * peer.c - one connection of a client; the contract is in peer.h.
  *
- * One recv() takes what is there. When it fills less than the buffer, the queue was empty at that moment, which is all
- * that promise 1 (read your writes) needs; when it fills the buffer, the kernel is asked once how much is left. No
- * MSG_PEEK: its cost grows with the queue.
+ * One recvmsg() takes what is there. When it fills less than the buffer, the queue was empty at that moment, which is all
+ * that promise 1 (read your writes) needs; when it fills the buffer, or stopped because somebody sent descriptors along
+ * (which we do not take), the kernel is asked once how much is left. No MSG_PEEK: its cost grows with the queue.
  *
  * Functions that may find that the connection is over return false then, and only peer_ready() and peer_new() close it.
  */
@@ -64,9 +64,10 @@ static struct owner *find_owner(struct peer *p, int32_t pid)
 		if (o->pid != pid)
 			continue;
 		process = o->slot == PROCESS_NONE ? NULL : registry_process(reg, o->slot);
-		if (o->slot != PROCESS_NONE && (!process || process->serial != o->serial || process->ended))
-			o->slot = PROCESS_NONE;
-		return o;
+		if (o->slot == PROCESS_NONE || (process && process->serial == o->serial && !process->ended))
+			return o;
+		o->pid = 0;  /* ended: the number may be another process's by now */
+		return NULL;
 	}
 	return NULL;
 }
@@ -302,15 +303,18 @@ static bool feed_end(struct peer *p)
 }
 
 /* The number of bytes taken from the socket, at most `max`; 0 at the end of the stream, -EAGAIN when nothing is
- * there, -EBADMSG when the connection is over. */
-static ssize_t take(struct peer *p, size_t max)
+ * there, -EBADMSG when the connection is over. *cut: there may be more. */
+static ssize_t take(struct peer *p, size_t max, bool *cut)
 {
 	uint8_t *buffer = p->set->buffer;
+	struct iovec iov = { .iov_base = buffer, .iov_len = max };
+	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1 };
 	ssize_t n;
 
 	do
-		n = recv(p->source.fd, buffer, max, MSG_DONTWAIT);
+		n = recvmsg(p->source.fd, &m, MSG_DONTWAIT);
 	while (n < 0 && errno == EINTR);
+	*cut = n == (ssize_t)max || (n > 0 && m.msg_flags & MSG_CTRUNC);
 	p->set->now = loop_now();
 	if (n < 0)
 		return errno == EAGAIN ? -EAGAIN : 0;  /* a connection that was reset has ended */
@@ -322,12 +326,13 @@ static ssize_t take(struct peer *p, size_t max)
 /* Takes in all that is pending now. */
 static bool receive(struct peer *p)
 {
-	ssize_t n = take(p, PEER_BUFFER);
+	bool cut;
+	ssize_t n = take(p, PEER_BUFFER, &cut);
 	int rest = 0;
 
-	if (n == PEER_BUFFER && ioctl(p->source.fd, FIONREAD, &rest) == 0) {
+	if (cut && ioctl(p->source.fd, FIONREAD, &rest) == 0) {
 		while (n > 0 && rest > 0) {
-			n = take(p, rest < PEER_BUFFER ? (size_t)rest : PEER_BUFFER);
+			n = take(p, rest < PEER_BUFFER ? (size_t)rest : PEER_BUFFER, &cut);
 			rest -= (int)n;
 		}
 	}

@@ -197,11 +197,23 @@ void textbuf_time(struct textbuf *t, uint64_t ns)
 	t->len += digits + 1 + 6;
 }
 
-static bool is_plain(char c)
+/* The bytes of the character at `s` that may stand as they are; 0: one byte is to be escaped. Names come from anybody: what
+ * is no valid UTF-8 would make a strict reader give up the whole file, control characters would reach a terminal. */
+static size_t plain_length(const char *s)
 {
-	unsigned char u = (unsigned char)c;
+	const unsigned char *u = (const unsigned char *)s;
+	size_t len = u[0] < 0x80 ? 1 : u[0] < 0xc2 ? 0 : u[0] < 0xe0 ? 2 : u[0] < 0xf0 ? 3 : u[0] < 0xf5 ? 4 : 0;
 
-	return u > ' ' && u != '%' && u != 0x7f;
+	if (len == 1)
+		return u[0] > ' ' && u[0] != '%' && u[0] != 0x7f;
+	for (size_t i = 1; i < len; i++)
+		if ((u[i] & 0xc0) != 0x80)
+			return 0;
+	if ((u[0] == 0xc2 && u[1] < 0xa0) ||                                    /* control characters C1 */
+	    (u[0] == 0xe0 && u[1] < 0xa0) || (u[0] == 0xf0 && u[1] < 0x90) ||   /* longer than need be */
+	    (u[0] == 0xed && u[1] >= 0xa0) || (u[0] == 0xf4 && u[1] >= 0x90))   /* surrogates, beyond the last */
+		return 0;
+	return len;
 }
 
 void textbuf_escaped(struct textbuf *t, const char *s)
@@ -212,9 +224,10 @@ void textbuf_escaped(struct textbuf *t, const char *s)
 	}
 	while (*s) {
 		const char *run = s;
+		size_t len;
 
-		while (is_plain(*s))
-			s++;
+		while ((len = plain_length(s)) > 0)
+			s += len;
 		textbuf_put(t, run, (size_t)(s - run));
 		if (*s) {
 			unsigned char u = (unsigned char)*s++;

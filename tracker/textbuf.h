@@ -40,8 +40,8 @@ void textbuf_i64(struct textbuf *t, int64_t v);
 void textbuf_addr(struct textbuf *t, uint64_t v);
 /* `seconds.microseconds` of a time in ns since the epoch; "-" for 0. */
 void textbuf_time(struct textbuf *t, uint64_t ns);
-/* A string with blank, '%' and bytes outside 0x21..0x7e and UTF-8 percent-escaped; "-" for NULL and "". A control
- * byte (0..0x1f, 0x7f), blank and '%' become %XX (upper-case hex); bytes >= 0x80 are passed on as they are. */
+/* A string as one word of valid UTF-8: blank, '%', control characters and bytes that are no UTF-8 become %XX (upper-case
+ * hex). "-" for NULL and "". */
 void textbuf_escaped(struct textbuf *t, const char *s);
 void textbuf_printf(struct textbuf *t, const char *format, ...) __attribute__((format(printf, 2, 3)));
 

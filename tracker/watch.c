@@ -25,6 +25,7 @@
 #endif
 
 #define NS_PER_S UINT64_C(1000000000)
+#define REFUSAL_NS NS_PER_S  /* how long a refusal is remembered */
 
 /* What /proc tells of a process. */
 struct proc {
@@ -395,6 +396,20 @@ void watch_put(struct watch *w)
 
 /* ---- the process that is said to act ---- */
 
+static struct watch_refusal *refusal_of(struct watch_set *set, int32_t pid)
+{
+	return &set->refusal[(uint32_t)pid % WATCH_REFUSALS];
+}
+
+/* Whether it is known that `uid` may not act as that process: reading /proc for each event that says so, on any number of
+ * connections, would keep everybody else waiting. */
+static bool is_refused(struct watch_set *set, int32_t pid, uint32_t uid)
+{
+	const struct watch_refusal *n = refusal_of(set, pid);
+
+	return n->pid == pid && n->uid == uid && loop_monotonic() < n->until;
+}
+
 static struct watch *watch_other(struct watch_set *set, int32_t pid, uint32_t uid, int pidfd)
 {
 	struct proc p = { 0 };
@@ -402,6 +417,7 @@ static struct watch *watch_other(struct watch_set *set, int32_t pid, uint32_t ui
 	struct watch *w;
 
 	if (look_up(pid, pidfd, &p) < 0 || !p.start_ticks || p.uid != uid) {
+		*refusal_of(set, pid) = (struct watch_refusal){ pid, uid, loop_monotonic() + REFUSAL_NS };
 		close(pidfd);
 		return NULL;
 	}
@@ -418,7 +434,7 @@ struct watch *watch_look_up(struct watch_set *set, const struct watch *peer, int
 {
 	int pidfd;
 
-	if (!peer->neighbour)
+	if (!peer->neighbour || is_refused(set, pid, peer->uid))
 		return NULL;
 	pidfd = pidfd_open(pid, 0);
 	if (pidfd < 0)

@@ -30,8 +30,17 @@ struct watch {
 	uint32_t users;             /* connections */
 };
 
+/* A process that turned out to be another user's: who names it is not believed for a second, without looking again. */
+struct watch_refusal {
+	int32_t pid;
+	uint32_t uid;    /* of who named it */
+	uint64_t until;  /* loop_monotonic() */
+};
+#define WATCH_REFUSALS 1024
+
 /* Embedded in the intake. */
 struct watch_set {
+	struct watch_refusal refusal[WATCH_REFUSALS];  /* by pid */
 	struct loop *loop;
 	struct ingest *ingest;
 	struct watch **by_slot;     /* by process slot */
