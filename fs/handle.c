@@ -38,6 +38,7 @@ struct handles {
 	uint32_t generation;
 	struct same *same;
 	uint64_t bytes;        /* of text in all handles */
+	uint64_t sorted;       /* bytes of copies in all cursors */
 	struct textbuf scratch;
 };
 
@@ -140,12 +141,20 @@ static void same_remove(struct handles *hs, struct handle *h)
 	}
 }
 
+static void count_sorted(struct handles *hs, struct handle *h)
+{
+	hs->sorted -= h->sorted;
+	h->sorted = view_table_bytes(&h->cursor);
+	hs->sorted += h->sorted;
+}
+
 static void table_restart(struct handles *hs, struct handle *h)
 {
 	hs->bytes -= spool_bytes(&h->spool);
 	spool_discard(&h->spool, hs->config.waste);
 	view_table_end(&h->cursor);
 	h->cursor = (struct view_cursor){ 0 };
+	count_sorted(hs, h);
 	h->ended = false;
 	h->version = handles_version(hs);
 }
@@ -354,6 +363,21 @@ static void trim(struct handles *hs, struct handle *h)
 	}
 }
 
+static const char *last_name(const struct handle *h)
+{
+	const char *slash = strrchr(h->node->path, '/');
+
+	return slash ? slash + 1 : h->node->path;
+}
+
+static int too_many_sorted(struct handles *hs, struct handle *h)
+{
+	errlog_add(hs->config.errlog, hs->config.view->now, "%s: too many are being read at once, read again from 0",
+		   last_name(h));
+	table_restart(hs, h);
+	return -ENOMEM;
+}
+
 static int table_step(struct handles *hs, struct handle *h, uint64_t missing)
 {
 	uint64_t want = missing < STEP_MIN ? STEP_MIN : missing > STEP_MAX ? STEP_MAX : missing;
@@ -363,6 +387,8 @@ static int table_step(struct handles *hs, struct handle *h, uint64_t missing)
 
 	if (r < 0)
 		return r;
+	if (hs->sorted > HANDLES_SORTED && h->sorted && h->sorted < hs->sorted)
+		return too_many_sorted(hs, h);
 	textbuf_clear(&hs->scratch);
 	int more = h->node->table(hs->config.view, &h->key, &h->cursor, want, &hs->scratch);
 	if (more < 0)
@@ -375,16 +401,15 @@ static int table_step(struct handles *hs, struct handle *h, uint64_t missing)
 		h->ended = true;
 		view_table_end(&h->cursor);
 	}
+	count_sorted(hs, h);
 	trim(hs, h);
 	return r;
 }
 
 static int not_kept(struct handles *hs, const struct handle *h, uint64_t offset)
 {
-	const char *slash = strrchr(h->node->path, '/');
-
 	errlog_add(hs->config.errlog, hs->config.view->now, "%s: offset %llu is no longer kept, read again from 0",
-		   slash ? slash + 1 : h->node->path, (unsigned long long)offset);
+		   last_name(h), (unsigned long long)offset);
 	return -EINVAL;
 }
 

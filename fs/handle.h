@@ -30,6 +30,7 @@
 #define HANDLES_MAX 65536                         /* open files and directories */
 #define HANDLES_TEXT (UINT64_C(512) << 20)
 #define HANDLES_TABLE_TEXT (UINT64_C(64) << 20)   /* of one table */
+#define HANDLES_SORTED (UINT64_C(512) << 20)      /* of copies that tables in an order are made from; one always may */
 
 struct fuse_pollhandle;
 
@@ -48,6 +49,7 @@ struct handle {
 	uint64_t pos;            /* stream: position in the trace */
 	uint64_t since;          /* directory: sequence number at which the listing began */
 	struct view_cursor cursor;
+	uint64_t sorted;         /* bytes the cursor has allocated, as last counted */
 	struct spool spool;      /* table: what was produced */
 	struct dump *dump;
 	struct fuse_pollhandle *poll;  /* whoever waits for a change, or NULL; the caller's */

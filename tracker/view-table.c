@@ -21,6 +21,11 @@ void view_table_end(struct view_cursor *c)
 	*c = (struct view_cursor){ 0 };
 }
 
+uint64_t view_table_bytes(const struct view_cursor *c)
+{
+	return c->sorted ? sorted_count(c->sorted) * sizeof(struct sorted_item) : 0;
+}
+
 /* ---- rows of buffers ---- */
 
 /* The texts that the rows of one holding share. Buffers of a holding stand together in chunks. */

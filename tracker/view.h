@@ -86,6 +86,8 @@ struct view_cursor {
 typedef int (*view_table)(const struct view *v, const struct view_key *k, struct view_cursor *c, size_t want,
 			  struct textbuf *t);
 void view_table_end(struct view_cursor *c);
+/* Bytes that the cursor has allocated: the copies of a table in an order, else 0. */
+uint64_t view_table_bytes(const struct view_cursor *c);
 
 int view_allocs(const struct view *v, const struct view_key *k, struct view_cursor *c, size_t want, struct textbuf *t);
 int view_device_allocs(const struct view *v, const struct view_key *k, struct view_cursor *c, size_t want,
