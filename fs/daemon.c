@@ -78,6 +78,7 @@ int daemon_start(int *fd)
 	int pair[2];
 	pid_t child;
 
+	close_range(STDERR_FILENO + 1, UINT_MAX, 0);
 	if (pipe2(pair, O_CLOEXEC) < 0)
 		return -errno;
 	child = fork();

@@ -4,8 +4,8 @@
  *
  * The process that was started waits until the server that it forked says that it is ready, looks whether the mount
  * really answers, and ends: 0, or 2 with the reason on standard error. The server's standard input and output are
- * /dev/null from the beginning, and so is standard error unless it is a regular file: a pipe that stays open
- * would hold up whoever waits for its end.
+ * /dev/null from the beginning, and so is standard error unless it is a regular file; other descriptors that were
+ * handed down are closed: a pipe that stays open would hold up whoever waits for its end.
  */
 #ifndef FS_DAEMON_H
 #define FS_DAEMON_H

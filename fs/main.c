@@ -59,6 +59,7 @@ struct server {
 	struct control *control;
 	struct intake *intake;
 	struct ops *ops;
+	char *socket, *compat_socket;  /* absolute, NULL = none */
 	struct mountpoint mountpoint;
 	struct session *session;
 	struct loop_source signals;
@@ -158,8 +159,6 @@ static int describe(struct server *s)
 	s->info.pid = getpid();
 	snprintf(s->info.instance, sizeof(s->info.instance), "%016" PRIx64, instance);
 	s->info.started = loop_now();
-	s->info.socket = s->options.socket;
-	s->info.compat_socket = s->options.compat_socket;
 	s->info.max_clients = INTAKE_MAX_CLIENTS_DEFAULT;
 	s->state = (struct ingest){ s->registry, &s->trace, &s->errlog };
 	s->view = (struct view){ s->registry, &s->trace, &s->errlog, &s->info, s->info.started };
@@ -221,6 +220,28 @@ static void on_client_dump(void *data)
 	control_dump(s->control, CONTROL_CLIENT);
 }
 
+/* The server does not stay in the directory where it was started. */
+static int make_absolute(const char *path, char **absolute)
+{
+	char *here = NULL;
+
+	*absolute = NULL;
+	if (!path)
+		return 0;
+	if (*path == '/') {
+		*absolute = strdup(path);
+	} else if ((here = getcwd(NULL, 0)) && asprintf(absolute, "%s/%s", here, path) < 0) {
+		*absolute = NULL;
+	}
+	free(here);
+	return *absolute ? 0 : -errno;
+}
+
+static int open_socket(struct server *s, const char *path)
+{
+	return path ? fail(s, path, intake_listen(s->intake, path, &s->why)) : 0;
+}
+
 static int open_sockets(struct server *s)
 {
 	const struct intake_config config = {
@@ -236,10 +257,15 @@ static int open_sockets(struct server *s)
 	if (r < 0)
 		return r;
 	control_set_intake(s->control, s->intake);
-	if (s->options.socket)
-		r = fail(s, s->options.socket, intake_listen(s->intake, s->options.socket, &s->why));
-	if (r == 0 && s->options.compat_socket)
-		r = fail(s, s->options.compat_socket, intake_listen(s->intake, s->options.compat_socket, &s->why));
+	r = make_absolute(s->options.socket, &s->socket);
+	if (r == 0)
+		r = make_absolute(s->options.compat_socket, &s->compat_socket);
+	if (r == 0)
+		r = open_socket(s, s->socket);
+	if (r == 0)
+		r = open_socket(s, s->compat_socket);
+	s->info.socket = s->socket;
+	s->info.compat_socket = s->compat_socket;
 	return r;
 }
 
@@ -248,8 +274,7 @@ static void on_ready(void *data)
 	struct server *s = data;
 
 	log_line(s->log, LOG_LEVEL_INFO, "ready: mounted on %s, listening on %s and %s", s->mountpoint.path,
-		 s->options.socket ? s->options.socket : "none",
-		 s->options.compat_socket ? s->options.compat_socket : "none");
+		 s->socket ? s->socket : "none", s->compat_socket ? s->compat_socket : "none");
 	if (s->daemon >= 0)
 		daemon_ready(&s->daemon, s->mountpoint.path);
 	else
@@ -312,6 +337,8 @@ static void server_stop(struct server *s)
 	session_free(s->session);
 	mountpoint_release(&s->mountpoint);
 	intake_free(s->intake);
+	free(s->socket);
+	free(s->compat_socket);
 	ops_free(s->ops);
 	control_free(s->control);
 	handles_free(s->handles);

@@ -21,6 +21,7 @@
 #include "fs/inode.h"
 
 #define NAME_TIMEOUT 3600.0            /* of names and attributes that last */
+#define MOMENT 1e-9                    /* the kernel makes a tick of it */
 #define TRANSFER_MAX (128U << 10)      /* bytes of one read or write */
 #define LIST_ENTRIES 512               /* of one answer: about 150 us */
 #define LIST_CHUNKS 16384              /* of the registry, looked at for one answer */
@@ -83,10 +84,31 @@ static struct handle *handle_of_request(fuse_req_t req, const struct fuse_file_i
 
 /* ---- names and attributes ---- */
 
+static void forget_attributes(void *data, const uint64_t *numbers, unsigned n)
+{
+	struct ops *o = data;
+
+	for (unsigned i = 0; i < n && o->session && o->connected; i++)
+		fuse_lowlevel_notify_inval_inode(o->session, numbers[i], -1, 0);
+}
+
 /* The kernel has checked the mode, but that does not stop root from opening a file for writing that takes nothing. */
 static bool may_open(const struct node *node, int flags)
 {
 	return (flags & O_ACCMODE) == O_RDONLY || node->kind == NODE_CTL || node->kind == NODE_OPTION;
+}
+
+static double attr_timeout(const struct ops *o, const struct place *p)
+{
+	return tree_attr_lasts(o->config.tree, p) ? NAME_TIMEOUT : 0;
+}
+
+/* Records and dumps: the name has to be looked up at every access, and brings the attributes along. They count as new
+ * for the rest of the system call (a tick of the kernel's clock), which saves asking for them at once again. But what
+ * is open is asked for every time, for its length is that of the descriptor's text: see open_handle(). */
+static bool is_fleeting(const struct ops *o, const struct place *p)
+{
+	return !tree_name_lasts(o->config.tree, p) && !tree_attr_lasts(o->config.tree, p);
 }
 
 static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
@@ -106,7 +128,9 @@ static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 	}
 	e.ino = p.number;
 	e.entry_timeout = tree_name_lasts(o->config.tree, &p) ? NAME_TIMEOUT : 0;
-	e.attr_timeout = tree_attr_lasts(o->config.tree, &p) ? NAME_TIMEOUT : 0;
+	e.attr_timeout = attr_timeout(o, &p);
+	if (is_fleeting(o, &p) && !handle_of(o->config.handles, p.number, 0))
+		e.attr_timeout = MOMENT;
 	fuse_reply_entry(req, &e);
 }
 
@@ -135,7 +159,7 @@ static void op_getattr(fuse_req_t req, fuse_ino_t number, struct fuse_file_info 
 	}
 	if (h && p.node->show)
 		st.st_size = h->attr.st_size;
-	fuse_reply_attr(req, &st, tree_attr_lasts(o->config.tree, &p) ? NAME_TIMEOUT : 0);
+	fuse_reply_attr(req, &st, attr_timeout(o, &p));
 }
 
 /* Truncating is part of `>` and means nothing here; everything else about a file is not to be changed. */
@@ -194,6 +218,8 @@ static void open_handle(fuse_req_t req, fuse_ino_t number, struct fuse_file_info
 		fuse_reply_err(req, r == -ENOENT ? ESTALE : -r);
 		return;
 	}
+	if (is_fleeting(o, &p))
+		forget_attributes(o, &p.number, 1);
 	fi->fh = h->id;
 	fi->direct_io = p.node->kind != NODE_DIR;
 	fi->noflush = 1;
@@ -546,14 +572,6 @@ static void wake_pollers(struct ops *o)
 		return;
 	o->polled_version = version;
 	loop_work_add(o->config.loop, &o->poll_work);
-}
-
-static void forget_attributes(void *data, const uint64_t *numbers, unsigned n)
-{
-	struct ops *o = data;
-
-	for (unsigned i = 0; i < n && o->session && o->connected; i++)
-		fuse_lowlevel_notify_inval_inode(o->session, numbers[i], -1, 0);
 }
 
 /* The number of links tells how many directories there are in a directory, and the kernel remembers it. */

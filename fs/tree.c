@@ -522,7 +522,7 @@ bool tree_name_lasts(const struct tree *t, const struct place *p)
 
 bool tree_attr_lasts(const struct tree *t, const struct place *p)
 {
-	return p->node->kind == NODE_DIR;
+	return p->node->kind == NODE_DIR || (p->node->constant && tree_name_lasts(t, p));
 }
 
 /* ---- attributes ---- */

@@ -52,7 +52,7 @@ int tree_lookup(const struct tree *t, const struct place *dir, const char *name,
 /* Whether the name, once found, stays: a fixed one, or a device (its number says when it was forgotten). All others
  * have to be looked up at every access. */
 bool tree_name_lasts(const struct tree *t, const struct place *p);
-/* The same of the attributes: those of directories change with their number of entries only, see tree_subdirs(). */
+/* The same of the attributes: of texts that never change, and of directories, see tree_subdirs(). */
 bool tree_attr_lasts(const struct tree *t, const struct place *p);
 
 /* The attributes; for a text they tell its exact length, so it is written into `text` (NULL: nobody wants it).

@@ -320,6 +320,7 @@ cleanup() {
 	if [ "${TT_KEEP:-}" = 1 ]; then
 		echo "kept: $T"
 	else
+		chmod -R u+rwX "$T" # copies of read-only directories
 		rm -rf --one-file-system "$T"
 	fi
 	printf '%s: %d checks, %d failures\n' "$TEST_NAME" "$CHECKS" "$FAILURES"

@@ -96,6 +96,7 @@ class Model:
         self.devices = {}  # number -> Device
         self.own = {}      # (owner, address) -> set of live keys with a type that FREE can mean
         self.processes = []
+        self.sum = Totals()  # of everything
         self.order = 0
 
     def process(self, pid, uid=0):
@@ -169,7 +170,7 @@ class Model:
 
     def change(self, buffer, count, size):
         d = self.devices[buffer.device]
-        for t in (d.types[buffer.type], d.total, buffer.owner.types[buffer.type], buffer.owner.total):
+        for t in (d.types[buffer.type], d.total, buffer.owner.types[buffer.type], buffer.owner.total, self.sum):
             t.change(count, size)
 
     def alloc(self, owner, device, kind, address, size, time):

@@ -349,6 +349,7 @@ def serial(args, mount, report):
                 person.end()
             model.exit(process)
             people[i] = arrive(i)
+            mount.barrier()
             continue
         device = rng.choice((0, 0, 1, 2))
         address = 0x1000 * rng.randrange(1, 9)

@@ -360,6 +360,10 @@ static struct child spawn_as(pid_t pid, void (*run)(int hear, int say))
 	close(up[1]);
 	c.tell = down[1];
 	c.hear = up[0];
+	if (c.pid < 0) {
+		close(c.tell);
+		close(c.hear);
+	}
 	return c;
 }
 
@@ -539,6 +543,38 @@ START_TEST(test_everything_that_is_pending_is_taken)
 		ck_assert_uint_eq(live(), N);
 	}
 	free(data);
+	close(fd);
+}
+END_TEST
+
+/* A message that carries a descriptor ends what one recvmsg() takes; nobody wants the descriptor. */
+START_TEST(test_messages_with_descriptors_are_all_taken)
+{
+	union {
+		struct cmsghdr header;
+		char room[CMSG_SPACE(sizeof(int))];
+	} control = { .header = { CMSG_LEN(sizeof(int)), SOL_SOCKET, SCM_RIGHTS } };
+	struct ttalloc_msg_head head = message(TTALLOC_MSG_ALLOC, 0, 0, 64);
+	uint8_t data[72] = { 0 };
+	struct iovec iov = { data, sizeof(data) };
+	struct msghdr m = {
+		.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control),
+	};
+	int fd = client(), ends[2];
+	char byte;
+
+	ck_assert_int_eq(pipe2(ends, O_CLOEXEC), 0);
+	memcpy(CMSG_DATA(&control.header), &ends[1], sizeof(int));
+	for (uint64_t i = 1; i <= 10; i++) {
+		head.buffer_id = htole64(64 * i);
+		memcpy(data, &head, sizeof(head));
+		ck_assert_int_eq(sendmsg(fd, &m, MSG_NOSIGNAL), sizeof(data));
+	}
+	close(ends[1]);
+	loop_drain(loop);
+	ck_assert_uint_eq(live(), 10);
+	ck_assert_int_eq(read(ends[0], &byte, 1), 0);
+	close(ends[0]);
 	close(fd);
 }
 END_TEST
@@ -1317,9 +1353,12 @@ static void connect_as_another_user(int hear, int tell)
 /* The pid of a sender that is gone belongs to another process by the time it is accepted. */
 START_TEST(test_pid_is_used_again_before_the_sender_was_seen)
 {
-	struct child c = spawn(send_50_and_wait), d;
 	const struct process *p;
+	struct child c, d;
 
+	if (is_emulated())
+		return;
+	c = spawn(send_50_and_wait);
 	child_done(&c);
 	child_end(&c, SIGKILL);
 	/* Before SO_PEERPIDFD it takes another user for us to notice. */
@@ -1344,9 +1383,12 @@ END_TEST
 /* The death of a known process and the first connection of another one with its pid come at once. */
 START_TEST(test_pid_is_used_again_before_the_death_was_seen)
 {
-	struct child c = spawn(send_50_and_wait), d;
 	uint64_t before = loop_monotonic();
+	struct child c, d;
 
+	if (is_emulated())
+		return;
+	c = spawn(send_50_and_wait);
 	child_done(&c);
 	loop_drain(loop);
 	child_end(&c, SIGKILL);
@@ -2162,6 +2204,7 @@ static Suite *intake_suite(void)
 	tcase_add_loop_test(t, test_stream_cut, 0, 4);
 	tcase_add_test(t, test_dialects_at_once);
 	tcase_add_test(t, test_everything_that_is_pending_is_taken);
+	tcase_add_test(t, test_messages_with_descriptors_are_all_taken);
 	tcase_add_loop_test(t, test_captures, 0, sizeof(captures) / sizeof(captures[0]));
 	tcase_add_test(t, test_read_your_writes);
 	tcase_add_test(t, test_read_your_writes_on_new_connections);
@@ -2223,7 +2266,8 @@ static Suite *intake_suite(void)
 	tcase_add_test(t, test_descriptor_limit_is_raised);
 	tcase_add_test(t, test_reset_with_clients);
 	suite_add_tcase(s, t);
-	suite_add_tcase(s, old_kernel_cases());
+	if (!is_emulated())
+		suite_add_tcase(s, old_kernel_cases());
 	return s;
 }
 

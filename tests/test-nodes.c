@@ -332,8 +332,9 @@ START_TEST(what_lasts)
 		const char *path;
 		bool name, attr;
 	} expected[] = {
-		{ "summary", true, false }, { "device0", true, true }, { "device0/dram", true, true },
-		{ "pids", true, true }, { "pids/100", false, true }, { "pids/100/ctl", true, false },
+		{ "summary", true, false }, { "README", true, true },
+		{ "device0", true, true }, { "device0/dram", true, true },
+		{ "pids", true, true }, { "pids/100", false, true }, { "pids/100/ctl", true, true },
 		{ "device0/dram/0x1000", false, false },
 	};
 

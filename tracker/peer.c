@@ -104,9 +104,9 @@ static uint32_t owner_of(struct peer *p, const struct event *e)
 	int32_t pid = e->reported_pid;
 	const struct owner *o;
 
-	if (pid == w->pid || pid <= 0)
+	if (pid == w->pid || !pid)
 		return w->slot;
-	if (pid != w->inner_pid) {
+	if (pid != w->inner_pid && pid > 0) {
 		o = find_owner(p, pid);
 		if (!o)
 			o = look_up_owner(p, pid, e->dialect);

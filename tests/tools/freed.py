@@ -103,6 +103,8 @@ def main():
     r.eq("fstat is the length of the snapshot", held, len(first + rest))
     r.eq("the snapshot is whole", ("address " + NAME).encode(), (first + rest).split(b"\n")[0])
     r.eq("nothing behind the end", b"", os.pread(fd, 10, held))
+    r.eq("no links are left", 0, os.fstat(fd).st_nlink)
+    r.eq("reading it anew", "ESTALE", error_of(os.pread, fd, 10, 0))
     os.close(fd)
 
     # ---- references and sizes ----
@@ -178,10 +180,9 @@ def main():
     # ---- what stands for something that is gone ----
     s.alloc(6, "dram", address, 512)
     record6 = mount.join("device6", "dram", name)
-    path_fd = os.open(record6, os.O_PATH)
     dir6 = os.open(mount.join("device6"), os.O_RDONLY | os.O_DIRECTORY)
     s.free(6, address)
-    r.eq("fstat of a path descriptor of the freed", "ESTALE", error_of(os.fstat, path_fd))
+    r.eq("the record", "ENOENT", error_of(os.stat, record6))
     with open(mount.join("ctl"), "w", encoding="utf-8") as f:
         f.write("reset device 6\n")
     r.eq("a device that was reset", "ENOENT", error_of(os.stat, mount.join("device6")))
