@@ -32,7 +32,6 @@ struct operation {
 	/* Of the current command. */
 	bool begun;
 	bool waiting;
-	bool log_stuck;
 	uint64_t pos;
 	uint64_t removed;
 	uint32_t process, serial;
@@ -49,6 +48,7 @@ struct control {
 	void *forget_data;
 	struct loop_work work;
 	struct log_wait log_wait;
+	bool log_stuck;         /* nobody reads the log: it is not waited for until it has moved */
 	struct operation *first;
 	struct operation **last;
 	unsigned queued;
@@ -77,17 +77,19 @@ static void log_taken(struct log_wait *w)
 	struct control *c = loop_owner(w, struct control, log_wait);
 
 	c->first->waiting = false;
-	c->first->log_stuck = !log_flushed(c->config.log);
+	c->log_stuck = !log_flushed(c->config.log);
 	loop_work_add(c->config.loop, &c->work);
 }
 
 /* The log takes a long report only as fast as it is read; a log that nobody reads is not waited for again. */
 static void wait_for_log(struct control *c, struct operation *op)
 {
-	if (op->log_stuck || log_flushed(c->config.log))
-		return;
-	op->waiting = true;
-	log_when_flushed(c->config.log, &c->log_wait);
+	if (log_flushed(c->config.log))
+		c->log_stuck = false;
+	else if (!c->log_stuck) {
+		op->waiting = true;
+		log_when_flushed(c->config.log, &c->log_wait);
+	}
 }
 
 static int dump_begin(struct control *c, struct operation *op, const char *name)
@@ -328,7 +330,6 @@ static void next_command(struct operation *op)
 	op->at++;
 	op->begun = false;
 	op->waiting = false;
-	op->log_stuck = false;
 	op->pos = 0;
 	op->removed = 0;
 	op->cursor = (struct view_cursor){ 0 };
