@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "fs/mountpoint.h"
@@ -39,7 +40,7 @@ static size_t read_message(int fd, char *message, size_t size)
 	return len;
 }
 
-static _Noreturn void wait_for_server(int fd)
+static _Noreturn void wait_for_server(pid_t server, int fd)
 {
 	struct textbuf version = TEXTBUF_INIT;
 	char message[PATH_MAX + 256];
@@ -47,6 +48,8 @@ static _Noreturn void wait_for_server(int fd)
 	int r = len && message[0] == READY ? mountpoint_ask(message + 1, ANSWER_MS, &version) : -EIO;
 
 	textbuf_deinit(&version);
+	if (!len || message[0] == FAILED)
+		waitpid(server, NULL, 0);  /* nothing is left of it when we say so */
 	if (!len)
 		fprintf(stderr, "ttallocd: the server ended before it was ready\n");
 	else if (message[0] == FAILED)
@@ -86,7 +89,7 @@ int daemon_start(int *fd)
 		return -errno;
 	if (child > 0) {
 		close(pair[1]);
-		wait_for_server(pair[0]);
+		wait_for_server(child, pair[0]);
 	}
 	close(pair[0]);
 	*fd = pair[1];

@@ -28,6 +28,7 @@
 struct mount_entry {
 	char device[32];
 	char type[64];
+	unsigned uid, gid;  /* of who mounted it */
 };
 
 /* ---- what is mounted ---- */
@@ -49,6 +50,13 @@ static void unescape(char *s)
 	*out = '\0';
 }
 
+static unsigned number_behind(const char *options, const char *name)
+{
+	const char *at = strstr(options, name);
+
+	return at ? (unsigned)strtoul(at + strlen(name), NULL, 10) : 0;
+}
+
 /* `36 35 98:0 /root /mountpoint options [tags...] - type source options` */
 static bool parse_mount(char *line, const char *path, struct mount_entry *e)
 {
@@ -63,6 +71,8 @@ static bool parse_mount(char *line, const char *path, struct mount_entry *e)
 	tail += strlen(" - ");
 	snprintf(e->device, sizeof(e->device), "%s", field[2]);
 	snprintf(e->type, sizeof(e->type), "%.*s", (int)strcspn(tail, " \n"), tail);
+	e->uid = number_behind(tail, "user_id=");
+	e->gid = number_behind(tail, "group_id=");
 	return true;
 }
 
@@ -121,6 +131,17 @@ static void look(const char *path, struct answer *a)
 	a->len = n < 0 ? 0 : (size_t)n;
 }
 
+/* Other users' mounts do not even tell root that they are dead. */
+static void become_owner(const char *path)
+{
+	struct mount_entry e;
+
+	if (geteuid() != 0 || !find_mount(path, &e) || !e.uid)
+		return;
+	if (setresgid(e.gid, e.gid, e.gid) < 0 || setresuid(e.uid, e.uid, e.uid) < 0)
+		_exit(1);
+}
+
 /* A child that waits for a server that hangs cannot even be killed; it ends when that server does. */
 static void end_child(pid_t child)
 {
@@ -159,6 +180,7 @@ int mountpoint_ask(const char *path, unsigned ms, struct textbuf *version)
 		return r;
 	}
 	if (child == 0) {
+		become_owner(path);
 		look(path, &a);
 		_exit(write(fd[1], &a, sizeof(a)) == (ssize_t)sizeof(a) ? 0 : 1);
 	}
@@ -193,12 +215,17 @@ static int detach_by_helper(const char *path)
 	return WIFEXITED(status) && WEXITSTATUS(status) == 0 ? 0 : -EPERM;
 }
 
-static int detach(const char *path, struct textbuf *why)
+int mountpoint_detach(const char *path)
 {
 	int r = umount2(path, MNT_DETACH | UMOUNT_NOFOLLOW) < 0 ? -errno : 0;
 
-	if (r == -EPERM)
-		r = detach_by_helper(path);
+	return r == -EPERM ? detach_by_helper(path) : r;
+}
+
+static int detach(const char *path, struct textbuf *why)
+{
+	int r = mountpoint_detach(path);
+
 	if (r < 0)
 		textbuf_printf(why, "%s: a dead mount is there and cannot be detached: %s", path, strerror(-r));
 	return r;

@@ -33,6 +33,9 @@ void mountpoint_release(struct mountpoint *m);
  * 0, -ENOTCONN = its server is dead, -ETIMEDOUT, or what else the reading said. */
 int mountpoint_ask(const char *path, unsigned ms, struct textbuf *version);
 
+/* Takes away what is mounted on top at `path`, at once, whoever is still inside. 0 or -errno. */
+int mountpoint_detach(const char *path);
+
 /* The device number ("0:51") of what is mounted on top at `path`; false = nothing is. */
 bool mountpoint_device(const char *path, char *device, size_t size);
 

@@ -174,8 +174,11 @@ void session_free(struct session *s)
 	ops_set_session(s->config.ops, NULL);
 	loop_remove(s->config.loop, &s->source);
 	if (s->fuse) {
-		if (s->gone || still_ours(s))  /* gone: it only closes */
+		bool ours = still_ours(s);
+		if (s->gone || ours)  /* gone: it only closes */
 			fuse_session_unmount(s->fuse);
+		if (s->gone && ours)  /* aborted from outside, but still to be seen */
+			(void)mountpoint_detach(s->config.path);
 		fuse_session_destroy(s->fuse);
 	}
 	free(s->request.mem);
