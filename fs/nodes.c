@@ -105,7 +105,8 @@ static const struct node_option option_max_clients = { 1, limit_max_clients, set
 #define TEXT(path, view) { path, NODE_TEXT, .mode = 0444, .show = view }
 #define CONSTANT(path, view) { path, NODE_TEXT, .mode = 0444, .constant = true, .show = view }
 #define TABLE(path, view) { path, NODE_TABLE, .mode = 0444, .table = view }
-#define CTL(path, which, help) { path, NODE_CTL, .mode = 0664, .constant = true, .scope = which, .show = help }
+#define CTL(path, bits, which, help) \
+	{ path, NODE_CTL, .mode = bits, .constant = true, .scope = which, .show = help }
 #define OPTION(name) \
 	{ "options/" #name, NODE_OPTION, .mode = 0644, .show = show_##name, .option = &option_##name }
 
@@ -113,7 +114,7 @@ const struct node nodes[] = {
 	DIR(""),
 	CONSTANT("README", view_readme),
 	CONSTANT("version", view_version),
-	CTL("ctl", CTL_SCOPE_ROOT, show_ctl),
+	CTL("ctl", 0664, CTL_SCOPE_ROOT, show_ctl),
 	TEXT("error_log", view_error_log),
 	TEXT("summary", view_summary),
 	TEXT("stats", view_stats),
@@ -128,7 +129,7 @@ const struct node nodes[] = {
 	DIR("pids/{pid}"),
 	TEXT("pids/{pid}/status", view_process_status),
 	TABLE("pids/{pid}/allocs", view_process_allocs),
-	CTL("pids/{pid}/ctl", CTL_SCOPE_PID, show_process_ctl),
+	CTL("pids/{pid}/ctl", 0644, CTL_SCOPE_PID, show_process_ctl),
 	OWNER_DIR("dumps"),
 	{ "dumps/{dump}", NODE_DUMP, .mode = 0444, .constant = true },
 	DIR("options"),
