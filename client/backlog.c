@@ -15,9 +15,12 @@ static_assert((TTALLOC_QUEUE_EVENTS & (TTALLOC_QUEUE_EVENTS - 1)) == 0, "positio
 
 void backlog_deinit(struct backlog *b)
 {
-	if (b->slots)
-		munmap(b->slots, BYTES);
+	void *slots = b->slots;
+
+	/* Forgotten first: a child that is forked in between must not unmap what may be somebody else's by then. */
 	*b = (struct backlog){ 0 };
+	if (slots)
+		munmap(slots, BYTES);
 }
 
 static bool backlog_map(struct backlog *b)
