@@ -170,6 +170,8 @@ static void take_text(struct handles *hs, struct handle *h, struct textbuf *text
 	h->version = handles_version(hs);
 }
 
+static void table_open(struct handles *hs, struct handle *h);
+
 static int begin(struct handles *hs, struct handle *h, const struct place *p)
 {
 	struct textbuf text = TEXTBUF_INIT;
@@ -186,6 +188,8 @@ static int begin(struct handles *hs, struct handle *h, const struct place *p)
 	h->dump = p->dump;
 	if (h->dump)
 		dumps_hold(h->dump);
+	if (p->node->kind == NODE_TABLE)
+		table_open(hs, h);
 	return 0;
 }
 
@@ -406,6 +410,14 @@ static int table_step(struct handles *hs, struct handle *h, uint64_t missing)
 	return r;
 }
 
+/* The first step is made at once: of a table that it is all of, the length is known, and whoever goes by the length
+ * (sendfile, tar, tac) gets all of it, too. If it fails, the first read makes it again. */
+static void table_open(struct handles *hs, struct handle *h)
+{
+	table_restart(hs, h);
+	h->fresh = table_step(hs, h, STEP_MAX) == 0;
+}
+
 static int not_kept(struct handles *hs, const struct handle *h, uint64_t offset)
 {
 	errlog_add(hs->config.errlog, hs->config.view->now, "%s: offset %llu is no longer kept, read again from 0",
@@ -418,9 +430,10 @@ static int table_read(struct handles *hs, struct handle *h, uint64_t offset, siz
 {
 	uint64_t end = offset + (size < SPOOL_READ_MAX ? size : SPOOL_READ_MAX);
 
-	if (!h->begun || (offset == 0 && !again))
+	if (!h->fresh && (!h->begun || (offset == 0 && !again)))
 		table_restart(hs, h);
 	h->begun = true;
+	h->fresh = false;
 	if (offset < h->spool.start)
 		return not_kept(hs, h, offset);
 	if (!h->ended && h->spool.end < end) {

@@ -41,6 +41,7 @@ struct handle {
 	struct view_key key;     /* valid only after tree_get() has said that the number still is */
 	pid_t opener;
 	bool begun;              /* something was read */
+	bool fresh;              /* table: its beginning was produced at the opening and not read yet */
 	bool ended;              /* table: all of it was produced */
 	struct stat attr;        /* at the opening; st_size is that of the snapshot */
 	uint64_t version;        /* of everything, when the text was written or the table begun */

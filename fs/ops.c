@@ -3,7 +3,7 @@
  * ops.c - what the kernel asks, answered; the contract is in ops.h.
  *
  * A parked read or listing is in one of two lists: `running` ones get a step per turn of the loop until they can be
- * answered, `sleeping` ones wait for the trace to move. A signal to the reader answers it with EINTR.
+ * answered, `sleeping` ones wait for the trace to move. A signal to the reader answers a sleeping one with EINTR.
  */
 #define FUSE_USE_VERSION 314
 
@@ -14,9 +14,11 @@
 #include <fcntl.h>
 #include <fuse_lowlevel.h>
 #include <poll.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/queue.h>
+#include <unistd.h>
 
 #include "fs/inode.h"
 
@@ -28,6 +30,7 @@
 #define STEP_NS UINT64_C(150000)       /* no further step is begun in a turn after this time */
 #define WASTE_BLOCKS 32                /* freed in one turn */
 #define FIXED_DIRS_MAX 16
+#define INTERRUPT_GRACE_NS UINT64_C(1000000000)
 #define STATFS_BLOCK 4096
 #define NAME_LENGTH_MAX 255
 
@@ -41,6 +44,7 @@ struct parked {
 	uint64_t offset;
 	size_t size;
 	bool sleeping;
+	uint64_t until;  /* a signal came: so long it may still be answered; 0 = none came */
 };
 TAILQ_HEAD(parked_list, parked);
 
@@ -134,19 +138,49 @@ static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 	fuse_reply_entry(req, &e);
 }
 
-/* The kernel does not say for which descriptor it asks. An open file is as long as what its descriptor has been given;
- * and a file whose thing has gone is only asked for through a descriptor, since a path would have been looked up, or
- * its directory would be gone as well. */
+/* What has gone since the path was looked up. Only for a name that the kernel remembers, looking it up again can help. */
+static int gone(const struct ops *o, uint64_t number, int r)
+{
+	if (r != -ENOENT && r != -ESTALE)
+		return -r;
+	return tree_number_lasts(o->config.tree, number) ? ESTALE : ENOENT;
+}
+
+/* Whether `pid`, which can be a thread, may hold what `opener` has opened. */
+static bool same_process(pid_t pid, pid_t opener)
+{
+	char path[64];
+
+	snprintf(path, sizeof(path), "/proc/%d/task/%d", (int)pid, (int)opener);
+	return pid == opener || access(path, F_OK) == 0;
+}
+
+/* The descriptor that is asked about. For fstat() the kernel does not say which: one of the caller's own, whose length
+ * is that of the text it was given. Somebody else's tells nothing about the file as it is now. */
+static const struct handle *handle_asked_about(fuse_req_t req, uint64_t number, const struct fuse_file_info *fi,
+					       bool file_is_there)
+{
+	pid_t pid = fuse_req_ctx(req)->pid;
+	const struct handle *h;
+
+	if (fi)
+		return handle_of_request(req, fi);
+	h = handle_of(ops_of(req)->config.handles, number, pid);
+	return h && file_is_there && !same_process(pid, h->opener) ? NULL : h;
+}
+
+/* A file whose thing has gone is only asked for through a descriptor, since a path would have been looked up, or its
+ * directory would be gone as well. */
 static void op_getattr(fuse_req_t req, fuse_ino_t number, struct fuse_file_info *fi)
 {
 	struct ops *o = ops_of(req);
-	const struct handle *h = handle_of(o->config.handles, number, fuse_req_ctx(req)->pid);
 	struct place p;
 	struct stat st;
 	int r = tree_get(o->config.tree, number, &p);
 
 	if (r == 0)
 		r = tree_attr(o->config.tree, &p, NULL, &st);
+	const struct handle *h = handle_asked_about(req, number, fi, r == 0);
 	if (r < 0 && h && h->node->kind != NODE_DIR) {
 		st = h->attr;
 		st.st_nlink = 0;
@@ -154,11 +188,13 @@ static void op_getattr(fuse_req_t req, fuse_ino_t number, struct fuse_file_info 
 		return;
 	}
 	if (r < 0) {
-		fuse_reply_err(req, r == -ENOENT ? ESTALE : -r);
+		fuse_reply_err(req, gone(o, number, r));
 		return;
 	}
 	if (h && p.node->show)
 		st.st_size = h->attr.st_size;
+	else if (h && p.node->kind == NODE_TABLE && h->ended)
+		st.st_size = (off_t)h->spool.end;  /* not less than all of it: tools would stop there */
 	fuse_reply_attr(req, &st, attr_timeout(o, &p));
 }
 
@@ -215,7 +251,7 @@ static void open_handle(fuse_req_t req, fuse_ino_t number, struct fuse_file_info
 	if (r == 0)
 		r = handle_open(o->config.handles, &p, fuse_req_ctx(req)->pid, &h);
 	if (r < 0) {
-		fuse_reply_err(req, r == -ENOENT ? ESTALE : -r);
+		fuse_reply_err(req, gone(o, number, r));
 		return;
 	}
 	if (is_fleeting(o, &p))
@@ -258,7 +294,15 @@ static void unpark(struct parked *p)
 
 static void interrupted(fuse_req_t req, void *data)
 {
-	unpark(data);
+	struct parked *p = data;
+	const struct handle *h = handle_get(p->ops->config.handles, p->handle);
+
+	/* Few programs try a read of a file again, and what is only being produced is there in a moment. */
+	if (h && h->node->kind != NODE_STREAM) {
+		p->until = loop_monotonic() + INTERRUPT_GRACE_NS;
+		return;
+	}
+	unpark(p);
 	fuse_reply_err(req, EINTR);
 }
 
@@ -273,10 +317,6 @@ static void park(fuse_req_t req, const struct handle *h, uint64_t offset, size_t
 {
 	struct ops *o = ops_of(req);
 
-	if (fuse_req_interrupted(req)) {
-		fuse_reply_err(req, EINTR);
-		return;
-	}
 	struct parked *p = malloc(sizeof(*p));
 	if (!p) {
 		fuse_reply_err(req, ENOMEM);
@@ -289,7 +329,7 @@ static void park(fuse_req_t req, const struct handle *h, uint64_t offset, size_t
 	} else {
 		run(p);
 	}
-	fuse_req_interrupt_func(req, interrupted, p);
+	fuse_req_interrupt_func(req, interrupted, p);  /* calls it at once if the signal has come already */
 }
 
 /* ---- reading ---- */
@@ -395,6 +435,10 @@ static void try_again(struct ops *o, struct parked *p)
 		answered = answer_list(p->req, h, &p->offset, p->size);
 	else
 		answered = answer_read(p->req, h, p->offset, p->size, true);
+	if (!answered && p->until && loop_monotonic() >= p->until) {
+		fuse_reply_err(p->req, EINTR);
+		answered = true;
+	}
 	if (answered) {
 		unpark(p);
 		return;

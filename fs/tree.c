@@ -225,39 +225,27 @@ static int buffer_get(const struct tree *t, struct place *p)
 	return 0;
 }
 
-/* A name that several owners hold is listed once. Of those that were there when the listing began the one in the
- * first slot stands for the name: the listing has passed it, or will; later ones stand for it only among themselves. */
-static bool stands_for_name(const struct tree *t, size_t n, const struct buffer *b, uint64_t since)
-{
-	for (size_t i = 0; i < n; i++) {
-		const struct buffer *other = &t->found[i];
-		bool older = other->seq <= since;
-		if (b->seq > since ? older || other->slot < b->slot : older && other->slot < b->slot)
-			return false;
-	}
-	return true;
-}
-
 static int buffer_next(struct tree *t, struct listing *l, struct place *p)
 {
+	const struct registry *reg = t->config.view->registry;
 	struct buffer_filter filter = BUFFER_FILTER_ALL;
 	struct textbuf name = TEXTBUF_INIT;
 	struct buffer b;
-	ssize_t n;
 	int r;
 
 	filter.device = (int)p->key.device;
 	filter.type = (int)p->key.type;
 	do {
-		r = registry_next(t->config.view->registry, &filter, &l->pos, l->budget, &b);
+		if (!*l->budget)
+			return -EAGAIN;
+		--*l->budget;
+		r = registry_next(reg, &filter, &l->pos, l->budget, &b);
 		if (r <= 0)
 			return r;
-		n = find_all(t, b.device, b.type, b.address);
-		if (n < 0)
-			return (int)n;
-	} while (!stands_for_name(t, (size_t)n, &b, l->since));
-	place_buffer(p, &t->found[0]);
+	} while (!registry_stands_for_name(reg, &b, l->since, l->budget));
 	textbuf_addr(&name, b.address);
+	registry_find(reg, b.device, b.type, b.address, &b, 1);
+	place_buffer(p, &b);
 	r = finish_name(l, &name);
 	textbuf_deinit(&name);
 	return r;
@@ -516,6 +504,13 @@ int tree_lookup(const struct tree *t, const struct place *dir, const char *name,
 bool tree_name_lasts(const struct tree *t, const struct place *p)
 {
 	const struct part *part = t->row[p->inode.row].part;
+
+	return !part || part->lasts;
+}
+
+bool tree_number_lasts(const struct tree *t, uint64_t number)
+{
+	const struct part *part = inode_row(number) < t->rows ? t->row[inode_row(number)].deepest : NULL;
 
 	return !part || part->lasts;
 }

@@ -52,6 +52,8 @@ int tree_lookup(const struct tree *t, const struct place *dir, const char *name,
 /* Whether the name, once found, stays: a fixed one, or a device (its number says when it was forgotten). All others
  * have to be looked up at every access. */
 bool tree_name_lasts(const struct tree *t, const struct place *p);
+/* The same of the name that once led to a number, also when the thing has gone. */
+bool tree_number_lasts(const struct tree *t, uint64_t number);
 /* The same of the attributes: of texts that never change, and of directories, see tree_subdirs(). */
 bool tree_attr_lasts(const struct tree *t, const struct place *p);
 

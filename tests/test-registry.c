@@ -263,7 +263,7 @@ START_TEST(history_is_bounded_per_address)
 		util_alloc(u, p, 0, BUFFER_DRAM, 0x1000, 64);
 		util_release(u, p, 0, 0x1000);
 	}
-	ck_assert_uint_eq(registry_history_records(u->reg), 64);
+	ck_assert_uint_eq(registry_history_records(u->reg), 256);
 }
 END_TEST
 

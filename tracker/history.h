@@ -24,7 +24,7 @@
 
 #include "tracker/index.h"
 
-#define HISTORY_KEYS_AT_ADDRESS 64
+#define HISTORY_KEYS_AT_ADDRESS 256
 #define HISTORY_LIFE 0xff  /* kind of an event that is an ALLOC at `time` and a FREE at `end` */
 
 struct history_event {

@@ -498,6 +498,21 @@ size_t registry_find(const struct registry *reg, unsigned device, unsigned type,
 	return n;
 }
 
+/* The walk goes oldest first, and old buffers usually have small slots: mostly the first one decides. */
+bool registry_stands_for_name(const struct registry *reg, const struct buffer *b, uint64_t since, unsigned *budget)
+{
+	struct walk w = registry_walk(reg, b->device, b->address, 1U << b->type);
+	struct buffer other;
+
+	while (registry_walk_next(reg, &w, &other)) {
+		bool older = other.seq <= since;
+		if (b->seq > since ? older || other.slot < b->slot : older && other.slot < b->slot)
+			return false;
+		*budget -= *budget > 0;
+	}
+	return true;
+}
+
 size_t registry_own(const struct registry *reg, uint32_t process, unsigned device, uint64_t address, unsigned types,
 		    struct buffer *out)
 {

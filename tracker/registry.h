@@ -205,6 +205,11 @@ bool registry_buffer(const struct registry *reg, uint32_t slot, struct buffer *o
 size_t registry_find(const struct registry *reg, unsigned device, unsigned type, uint64_t address, struct buffer *out,
 		     size_t max);
 
+/* A name that several owners hold is listed once: whether `b` stands for it in a listing that began at event `since`. Of
+ * those that were there then the one in the first slot does: the listing has passed it, or will; later ones stand for
+ * it only among themselves. *budget is counted down by the buffers looked at. */
+bool registry_stands_for_name(const struct registry *reg, const struct buffer *b, uint64_t since, unsigned *budget);
+
 /* Which buffers a listing wants. */
 struct buffer_filter {
 	int device;        /* -1 = any */
