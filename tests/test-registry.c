@@ -123,10 +123,11 @@ static const char *history(unsigned device, unsigned type, uint64_t address)
 	static char text[4096];
 	struct history_line line[64];
 	struct history_summary s;
-	size_t n = registry_history(u->reg, device, type, address, &s, line, 64);
+	ssize_t n = registry_history(u->reg, device, type, address, &s, line, 64);
+	ck_assert_int_ge(n, 0);
 	int len = snprintf(text, sizeof(text), "%u/%u", (unsigned)s.allocs, (unsigned)s.frees);
 
-	for (size_t i = 0; i < n; i++)
+	for (ssize_t i = 0; i < n; i++)
 		len += snprintf(text + len, sizeof(text) - (size_t)len, " %s:%u:%d:%u", trace_kind_name(line[i].kind),
 				(unsigned)line[i].size, line[i].pid, line[i].refs);
 	return text;

@@ -2,9 +2,9 @@
  *
  * peer.c - one connection of a client; the contract is in peer.h.
  *
- * One recvmsg() takes what is there. When it fills less than the buffer, the queue was empty at that moment, which is all
- * that promise 1 (read your writes) needs; when it fills the buffer, or stopped because somebody sent descriptors along
- * (which we do not take), the kernel is asked once how much is left. No MSG_PEEK: its cost grows with the queue.
+ * One recvmsg() takes what is there. When it fills less than the buffer, the queue was empty at that moment, which is
+ * all that promise 1 (read your writes) needs; when it fills the buffer, or stopped because somebody sent descriptors
+ * along (which we do not take), the kernel is asked once how much is left. No MSG_PEEK: its cost grows with the queue.
  *
  * Functions that may find that the connection is over return false then, and only peer_ready() and peer_new() close it.
  */

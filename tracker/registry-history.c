@@ -2,6 +2,8 @@
  *
  * registry-history.c - what is remembered of an address: writing it as buffers change, reading it as lines.
  */
+#include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "tracker/registry-internal.h"
@@ -154,23 +156,38 @@ void registry_double_free(struct registry *reg, uint32_t process, unsigned devic
 		registry_remember(reg, best, TRACE_DOUBLE_FREE, now, 0, p->pid, 0);
 }
 
-/* Keeps the newest `max` lines, ascending; equal ones in order of arrival. */
-static void line_add(struct history_line *out, size_t max, size_t *n, const struct history_line *line)
-{
-	size_t at = *n;
+/* The newest lines so far. There is room for twice as many as are wanted, and order is made when it is full: an address
+ * that hundreds of processes have used one after the other has tens of thousands of lines. */
+struct lines {
+	struct history_line *line;
+	size_t n, want;
+	uint32_t nth;
+};
 
-	while (at > 0 && out[at - 1].order > line->order)
-		at--;
-	if (*n == max) {
-		if (at == 0)
-			return;
-		memmove(out, out + 1, (at - 1) * sizeof(*out));
-		out[at - 1] = *line;
-		return;
+static int compare_lines(const void *a, const void *b)
+{
+	const struct history_line *x = a, *y = b;
+
+	if (x->order != y->order)
+		return x->order < y->order ? -1 : 1;
+	return x->nth < y->nth ? -1 : 1;
+}
+
+static void lines_order(struct lines *l)
+{
+	qsort(l->line, l->n, sizeof(*l->line), compare_lines);
+	if (l->n > l->want) {
+		memmove(l->line, l->line + l->n - l->want, l->want * sizeof(*l->line));
+		l->n = l->want;
 	}
-	memmove(out + at + 1, out + at, (*n - at) * sizeof(*out));
-	out[at] = *line;
-	++*n;
+}
+
+static void line_add(struct lines *l, struct history_line line)
+{
+	line.nth = l->nth++;
+	l->line[l->n++] = line;
+	if (l->n == 2 * l->want)
+		lines_order(l);
 }
 
 static uint64_t later(uint64_t a, uint64_t b)
@@ -179,8 +196,7 @@ static uint64_t later(uint64_t a, uint64_t b)
 }
 
 /* The chain of a key is in the order of booking, whatever the times say. */
-static void lines_of_key(const struct registry *reg, const struct history_key *k, struct history_line *out, size_t max,
-			 size_t *n)
+static void lines_of_key(const struct registry *reg, const struct history_key *k, struct lines *lines)
 {
 	uint32_t e = k->first;
 	uint64_t order = 0;
@@ -189,13 +205,13 @@ static void lines_of_key(const struct registry *reg, const struct history_key *k
 		const struct history_event *v = &reg->history.event[e];
 		bool life = v->kind == HISTORY_LIFE;
 		order = later(order, v->time);
-		line_add(out, max, n, &(struct history_line){
+		line_add(lines, (struct history_line){
 			.time = v->time, .order = order, .size = v->size, .pid = v->pid,
 			.refs = life ? 1 : (uint32_t)v->end, .kind = life ? TRACE_ALLOC : (uint8_t)v->kind });
 		if (!life)
 			continue;
 		order = later(order, v->end);
-		line_add(out, max, n, &(struct history_line){
+		line_add(lines, (struct history_line){
 			.time = v->end, .order = order, .size = v->size, .pid = v->pid, .kind = TRACE_FREE });
 	}
 }
@@ -217,31 +233,36 @@ static struct history_line line_of_buffer(const struct registry *reg, const stru
 	};
 }
 
-size_t registry_history(const struct registry *reg, unsigned device, unsigned type, uint64_t address,
+ssize_t registry_history(const struct registry *reg, unsigned device, unsigned type, uint64_t address,
 			struct history_summary *summary, struct history_line *out, size_t max)
 {
+	struct lines lines = { .line = max ? malloc(2 * max * sizeof(*out)) : NULL, .want = max };
 	struct walk keys = registry_walk(reg, device, address, 1U << type);
 	struct walk live = keys;
 	const struct history_key *k;
 	struct buffer b;
 	uint32_t number;
-	size_t n = 0;
 
 	*summary = (struct history_summary){ 0 };
+	if (max && !lines.line)
+		return -ENOMEM;
 	while ((k = key_next(reg, &keys, &number)) != NULL) {
 		summary->allocs += k->allocs;
 		summary->frees += k->frees;
-		if (max)
-			lines_of_key(reg, k, out, max, &n);
+		if (lines.line)
+			lines_of_key(reg, k, &lines);
 	}
 	while (registry_walk_next(reg, &live, &b)) {
 		if (registry_history_of(reg, &b))
 			continue;
 		summary->allocs++;
-		if (max) {
-			struct history_line line = line_of_buffer(reg, &b);
-			line_add(out, max, &n, &line);
-		}
+		if (lines.line)
+			line_add(&lines, line_of_buffer(reg, &b));
 	}
-	return n;
+	if (lines.line) {
+		lines_order(&lines);
+		memcpy(out, lines.line, lines.n * sizeof(*out));
+	}
+	free(lines.line);
+	return (ssize_t)lines.n;
 }

@@ -25,6 +25,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "tracker/event.h"
 
@@ -227,7 +228,8 @@ int registry_next(const struct registry *reg, const struct buffer_filter *filter
 /* One line of a buffer's past. */
 struct history_line {
 	uint64_t time;    /* of an ALLOC its sender's stamp, which can be older than the arrival of a FREE before it */
-	uint64_t order;   /* ascending: time, but never before what the same owner did first */
+	uint64_t order;   /* ascending: time, but never before what the same owner did first; */
+	uint32_t nth;     /* then as found */
 	uint64_t size;
 	int32_t pid;      /* who did it */
 	uint32_t refs;    /* after it */
@@ -239,8 +241,8 @@ struct history_summary {
 };
 
 /* What is remembered of an address, by all owners, in order, the live buffers' own ALLOC included. Fills at
- * most max lines (the newest), returns how many were filled. */
-size_t registry_history(const struct registry *reg, unsigned device, unsigned type, uint64_t address,
+ * most max lines (the newest), returns how many were filled, or -ENOMEM. */
+ssize_t registry_history(const struct registry *reg, unsigned device, unsigned type, uint64_t address,
 			struct history_summary *summary, struct history_line *out, size_t max);
 
 /* ---- booking: used by ingest.c only ---- */

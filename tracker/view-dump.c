@@ -91,10 +91,13 @@ static void put_past(const struct view *v, const struct sorted_item *item, struc
 {
 	struct history_line line[DUMP_HISTORY + 1];
 	struct history_summary summary = { 0 };
-	size_t n = registry_history(v->registry, item->device, item->type, item->address, &summary, line,
-				    DUMP_HISTORY + 1);
+	ssize_t lines = registry_history(v->registry, item->device, item->type, item->address, &summary, line,
+					 DUMP_HISTORY + 1);
+	size_t n = lines < 0 ? 0 : (size_t)lines;
 	bool more = n > DUMP_HISTORY;
 
+	if (lines < 0)
+		t->error = (int)lines;
 	if (n < 2 && summary.allocs < 2 && !summary.frees)
 		return;
 	textbuf_printf(t, "        History (allocs=%llu frees=%llu): ", (unsigned long long)summary.allocs,

@@ -138,8 +138,14 @@ int view_find_history(const struct registry *reg, unsigned device, unsigned type
 			*out = (struct view_history){ 0 };
 			return -ENOMEM;
 		}
+		ssize_t n = registry_history(reg, device, type, address, &out->summary, line, max);
+		if (n < 0) {
+			free(line);
+			*out = (struct view_history){ 0 };
+			return (int)n;
+		}
 		out->line = line;
-		out->n = registry_history(reg, device, type, address, &out->summary, line, max);
+		out->n = (size_t)n;
 		if (out->n < max || max >= VIEW_HISTORY_MAX)
 			return 0;
 	}

@@ -17,6 +17,8 @@
 #include "tracker/view-part.h"
 #include "tracker/view.h"
 
+#define BLOCKS_MAX 64  /* owners of one address that its file describes; the others are counted */
+
 static void put_string(struct textbuf *t, const char *key, const char *value)
 {
 	textbuf_puts(t, key);
@@ -78,23 +80,20 @@ static void put_past(const struct view *v, const struct buffer *b, struct textbu
 
 int view_buffer(const struct view *v, const struct view_key *k, struct textbuf *t)
 {
-	struct view_buffers found;
-	struct buffer named;
+	struct buffer found[BLOCKS_MAX], named;
 
 	if (!registry_buffer(v->registry, k->slot, &named))
 		return -ENOENT;
-	if (view_find_buffers(v->registry, named.device, named.type, named.address, &found) < 0) {
-		t->error = -ENOMEM;
-		return 0;
-	}
-	for (size_t i = 0; i < found.n; i++) {
+	size_t n = registry_find(v->registry, named.device, named.type, named.address, found, BLOCKS_MAX);
+	for (size_t i = 0; i < n && i < BLOCKS_MAX; i++) {
 		if (i)
 			textbuf_putc(t, '\n');
-		put_block(v, &found.buffer[i], t);
+		put_block(v, &found[i], t);
 		if (!i)
-			put_past(v, &found.buffer[i], t);
+			put_past(v, &found[i], t);
 	}
-	free(found.buffer);
+	if (n > BLOCKS_MAX)
+		textbuf_printf(t, "\nmore %zu\n", n - BLOCKS_MAX);
 	return 0;
 }
 

@@ -401,8 +401,8 @@ static struct watch_refusal *refusal_of(struct watch_set *set, int32_t pid)
 	return &set->refusal[(uint32_t)pid % WATCH_REFUSALS];
 }
 
-/* Whether it is known that `uid` may not act as that process: reading /proc for each event that says so, on any number of
- * connections, would keep everybody else waiting. */
+/* Whether it is known that `uid` may not act as that process: reading /proc for each event that says so, on any number
+ * of connections, would keep everybody else waiting. */
 static bool is_refused(struct watch_set *set, int32_t pid, uint32_t uid)
 {
 	const struct watch_refusal *n = refusal_of(set, pid);
