@@ -110,21 +110,6 @@ void view_put_history(struct textbuf *t, const struct history_line *line)
 	textbuf_u64(t, line->refs);
 }
 
-int view_find_buffers(const struct registry *reg, unsigned device, unsigned type, uint64_t address,
-		      struct view_buffers *out)
-{
-	size_t n = registry_find(reg, device, type, address, NULL, 0);
-
-	*out = (struct view_buffers){ 0 };
-	if (!n)
-		return 0;
-	out->buffer = malloc(n * sizeof(*out->buffer));
-	if (!out->buffer)
-		return -ENOMEM;
-	out->n = registry_find(reg, device, type, address, out->buffer, n);
-	return 0;
-}
-
 int view_find_history(const struct registry *reg, unsigned device, unsigned type, uint64_t address,
 		      struct view_history *out)
 {

@@ -38,11 +38,7 @@ void view_put_utc(struct textbuf *t, uint64_t ns);
 /* "KIND size=N pid=N ref=N"; a free of nothing has no size. */
 void view_put_history(struct textbuf *t, const struct history_line *line);
 
-/* Room for the answer of registry_find() or registry_history(), as large as the answer was; free() the array. */
-struct view_buffers {
-	struct buffer *buffer;
-	size_t n;
-};
+/* Room for the answer of registry_history(), as large as the answer was; free() the array. */
 struct view_history {
 	struct history_summary summary;
 	struct history_line *line;
@@ -50,8 +46,6 @@ struct view_history {
 };
 #define VIEW_HISTORY_MAX 4096  /* lines of history a record shows: several full buffer keys, yet a bounded text */
 /* 0 or -ENOMEM, and then nothing is to be freed. */
-int view_find_buffers(const struct registry *reg, unsigned device, unsigned type, uint64_t address,
-		      struct view_buffers *out);
 int view_find_history(const struct registry *reg, unsigned device, unsigned type, uint64_t address,
 		      struct view_history *out);
 

@@ -229,24 +229,23 @@ static bool parse_leak_name(const char *s, struct leak_name *out)
 
 int view_leak_find(const struct view *v, const char *name, uint32_t *slot)
 {
-	struct view_buffers found;
 	struct leak_name wanted;
-	int r = -ENOENT;
 
-	if (!parse_leak_name(name, &wanted))
+	if (!parse_leak_name(name, &wanted) || wanted.pid > INT32_MAX)
 		return -ENOENT;
-	if (view_find_buffers(v->registry, (unsigned)wanted.device, wanted.type, wanted.address, &found) < 0)
-		return -ENOMEM;
-	for (size_t i = 0; i < found.n; i++) {
-		const struct process *owner = registry_process(v->registry, found.buffer[i].process);
+	/* Through the owner, for the address can have thousands of them. */
+	uint32_t owner = registry_process_find(v->registry, (int32_t)wanted.pid);
+	while (owner != PROCESS_NONE) {
+		const struct process *p = registry_process(v->registry, owner);
+		struct buffer b;
 
-		if (found.buffer[i].seq == wanted.seq && view_owner_is_suspect(owner) &&
-		    (uint64_t)owner->pid == wanted.pid) {
-			*slot = found.buffer[i].slot;
-			r = 0;
-			break;
+		if (view_owner_is_suspect(p) &&
+		    registry_own(v->registry, owner, (unsigned)wanted.device, wanted.address, 1U << wanted.type, &b) &&
+		    b.seq == wanted.seq) {
+			*slot = b.slot;
+			return 0;
 		}
+		owner = p->older ? p->older - 1 : PROCESS_NONE;
 	}
-	free(found.buffer);
-	return r;
+	return -ENOENT;
 }
