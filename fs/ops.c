@@ -138,7 +138,8 @@ static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 	fuse_reply_entry(req, &e);
 }
 
-/* What has gone since the path was looked up. Only for a name that the kernel remembers, looking it up again can help. */
+/* What has gone since the path was looked up. Only for a name that the kernel remembers, looking it up again can
+ * help. */
 static int gone(const struct ops *o, uint64_t number, int r)
 {
 	if (r != -ENOENT && r != -ESTALE)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later
  *
- * test-registry.c - what the booking rules do not show: listings under churn, history and its bounds, processes that come
- * and go, cleaning and resetting in steps, memory per buffer.
+ * test-registry.c - what the booking rules do not show: listings under churn, history and its bounds, processes
+ * that come and go, cleaning and resetting in steps, memory per buffer.
  */
 #include <check.h>
 #include <errno.h>
@@ -170,7 +170,8 @@ START_TEST(history_tells_lives_in_order)
 }
 END_TEST
 
-/* A sender stamps its ALLOCs, its FREEs are stamped on arrival: of a batch, later ALLOCs are older than earlier FREEs. */
+/* A sender stamps its ALLOCs, its FREEs are stamped on arrival: of a batch, later ALLOCs are older than earlier
+ * FREEs. */
 START_TEST(history_keeps_the_order_of_booking)
 {
 	uint32_t a = util_process(u, 1, 7, "a");

@@ -176,7 +176,8 @@ uint32_t history_find(const struct history *h, uint32_t hash, unsigned device, u
 	return 0;
 }
 
-/* Makes room for one more key at the address: the oldest that is not pinned goes. Keys stand in order of their making. */
+/* Makes room for one more key at the address: the oldest that is not pinned goes. Keys stand in order of their
+ * making. */
 static void make_room_at(struct history *h, uint32_t hash)
 {
 	struct index_cursor c = index_find(h->index, hash);

@@ -3,14 +3,14 @@
  * history.h - what is remembered of an address, also after its buffer was freed.
  *
  * A key stands for (device, type, address, owner) and has a chain of 32-byte events in order of time. The everyday
- * life of a buffer, allocated and freed by its owner with one reference, is one event (HISTORY_LIFE); it is written when
- * the buffer goes, since until then the live record itself tells it. Only what does not fit that
+ * life of a buffer, allocated and freed by its owner with one reference, is one event (HISTORY_LIFE); it is
+ * written when the buffer goes, since until then the live record itself tells it. Only what does not fit that
  * (references, resizes, foreign and double frees) is written as it happens.
  *
- * Bounded three times. A key keeps at most `per_key` events and reuses its own oldest, so that an address with a busy life
- * costs the others nothing. An address keeps at most HISTORY_KEYS_AT_ADDRESS keys, the newest: one process after the
- * other allocates at the same place, for ever. When all events or keys are in use, the key that was touched longest ago goes; keys
- * with a live buffer's events are pinned and do not go.
+ * Bounded three times. A key keeps at most `per_key` events and reuses its own oldest, so that an address with a
+ * busy life costs the others nothing. An address keeps at most HISTORY_KEYS_AT_ADDRESS keys, the newest: one
+ * process after the other allocates at the same place, for ever. When all events or keys are in use, the key that
+ * was touched longest ago goes; keys with a live buffer's events are pinned and do not go.
  *
  * Keys and events sit in memory that the caller provides and refer to each other by number (0 = none). Keys are found
  * through the registry's index: a key's entry stands beside those of the live buffers of its address.

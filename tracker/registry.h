@@ -161,7 +161,8 @@ int registry_set_history_per_buffer(struct registry *reg, uint64_t n);
 
 /* The slot of the process with that pid and start time, made when it is new. *slotp is valid while the process is
  * not forgotten; that happens only to ended processes without connections and buffers, the longest ended first, when
- * there are more than REGISTRY_ENDED_KEPT of them or all slots are taken. 0, or -ENOSPC when every slot is held by a live process or one that still holds buffers. */
+ * there are more than REGISTRY_ENDED_KEPT of them or all slots are taken. 0, or -ENOSPC when every slot is held by
+ * a live process or one that still holds buffers. */
 int registry_process_add(struct registry *reg, const struct process_identity *id, uint64_t now, uint32_t *slotp);
 /* NULL for a free slot. */
 const struct process *registry_process(const struct registry *reg, uint32_t slot);
@@ -206,9 +207,9 @@ bool registry_buffer(const struct registry *reg, uint32_t slot, struct buffer *o
 size_t registry_find(const struct registry *reg, unsigned device, unsigned type, uint64_t address, struct buffer *out,
 		     size_t max);
 
-/* A name that several owners hold is listed once: whether `b` stands for it in a listing that began at event `since`. Of
- * those that were there then the one in the first slot does: the listing has passed it, or will; later ones stand for
- * it only among themselves. *budget is counted down by the buffers looked at. */
+/* A name that several owners hold is listed once: whether `b` stands for it in a listing that began at event
+ * `since`. Of those that were there then the one in the first slot does: the listing has passed it, or will; later
+ * ones stand for it only among themselves. *budget is counted down by the buffers looked at. */
 bool registry_stands_for_name(const struct registry *reg, const struct buffer *b, uint64_t since, unsigned *budget);
 
 /* Which buffers a listing wants. */
@@ -311,8 +312,8 @@ int registry_reset_device_step(struct registry *reg, unsigned device, uint64_t *
  * forgotten; live processes stay known with nothing booked. Sequence numbers go on, so that names stay unique. */
 void registry_reset(struct registry *reg);
 void registry_reset_peaks(struct registry *reg);
-/* What ended processes still hold now is no suspect any more, and all histories are forgotten; the latter in steps, same
- * contract as above. */
+/* What ended processes still hold now is no suspect any more, and all histories are forgotten; the latter in
+ * steps, same contract as above. */
 int registry_reset_history_step(struct registry *reg, uint64_t *pos, unsigned budget);
 
 #endif

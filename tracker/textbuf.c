@@ -197,8 +197,9 @@ void textbuf_time(struct textbuf *t, uint64_t ns)
 	t->len += digits + 1 + 6;
 }
 
-/* The bytes of the character at `s` that may stand as they are; 0: one byte is to be escaped. Names come from anybody: what
- * is no valid UTF-8 would make a strict reader give up the whole file, control characters would reach a terminal. */
+/* The bytes of the character at `s` that may stand as they are; 0: one byte is to be escaped. Names come from
+ * anybody: what is no valid UTF-8 would make a strict reader give up the whole file, control characters would
+ * reach a terminal. */
 static size_t plain_length(const char *s)
 {
 	const unsigned char *u = (const unsigned char *)s;

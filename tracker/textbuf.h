@@ -40,8 +40,8 @@ void textbuf_i64(struct textbuf *t, int64_t v);
 void textbuf_addr(struct textbuf *t, uint64_t v);
 /* `seconds.microseconds` of a time in ns since the epoch; "-" for 0. */
 void textbuf_time(struct textbuf *t, uint64_t ns);
-/* A string as one word of valid UTF-8: blank, '%', control characters and bytes that are no UTF-8 become %XX (upper-case
- * hex). "-" for NULL and "". */
+/* A string as one word of valid UTF-8: blank, '%', control characters and bytes that are no UTF-8 become %XX
+ * (upper-case hex). "-" for NULL and "". */
 void textbuf_escaped(struct textbuf *t, const char *s);
 void textbuf_printf(struct textbuf *t, const char *format, ...) __attribute__((format(printf, 2, 3)));
 

@@ -3,7 +3,8 @@
  * trace.h - the last N things that happened, as lines of `trace` and `events`.
  *
  * A ring of fixed-size entries, numbered from 0 for ever; a reader's position is such a number, so any number of
- * readers costs the writer nothing, and one that fell behind knows exactly how many entries it missed. Pure; owns its ring.
+ * readers costs the writer nothing, and one that fell behind knows exactly how many entries it missed. Pure; owns
+ * its ring.
  */
 #ifndef TRACKER_TRACE_H
 #define TRACKER_TRACE_H
