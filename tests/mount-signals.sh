@@ -10,7 +10,7 @@
 # stopped_and_continued COMMAND...: its output is in $T/got; it is stopped and continued on its way
 stopped_and_continued() {
 	"$@" >"$T/got" 2>"$T/err" &
-	local pid=$! rounds=300
+	local pid=$! rounds=50
 	# the shell itself notices the end, and then there is nobody to be signalled
 	while [ $((rounds--)) -gt 0 ] && kill -STOP $pid 2>/dev/null; do
 		kill -CONT $pid 2>/dev/null
