@@ -27,11 +27,13 @@ enum buffer_type {
 #define BUFFER_SIZE_MAX (UINT64_C(1) << 56)    /* sizes are 1..2^56 bytes */
 #define PROCESS_NONE UINT32_MAX                /* no process slot */
 
+#define EVENT_RING 1  /* in the place of a dialect: it came through a ring */
+
 /* One decoded message. Addresses and sizes are those of the wire; time is ns since the epoch, 0 = not told. */
 struct event {
 	uint8_t type;          /* enum ttalloc_msg_type */
 	uint8_t wire_type;     /* byte 16: buffer type or kernel class, unchecked */
-	uint16_t dialect;      /* 72, 112, 128, 144; 0 = not proved yet */
+	uint16_t dialect;      /* 72, 112, 128, 144, or EVENT_RING; 0 = not proved yet */
 	uint16_t reply_from;   /* bytes of the reply that an earlier event already had sent; see decode.h */
 	int32_t device;        /* unchecked */
 	int32_t reported_pid;  /* what the sender calls itself */
@@ -39,6 +41,8 @@ struct event {
 	uint64_t address;
 	uint64_t size;         /* unchecked */
 	uint64_t time;
+	uint32_t site;         /* of an allocation: number in the registry's table of call sites; 0 = not known */
+	uint32_t tag;          /* the same, of tags */
 };
 
 /* What happened, as `events` and `trace` name it (trace_kind_name). */
