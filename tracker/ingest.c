@@ -160,6 +160,8 @@ static void book_alloc(const struct booking *k, uint8_t type)
 		.size = e->size,
 		.time = time_of(k),
 		.seq = k->seq,
+		.site = e->site,
+		.tag = e->tag,
 	};
 	int r = registry_insert(k->in->registry, &b);
 	if (r < 0) {
