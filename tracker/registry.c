@@ -239,16 +239,39 @@ unsigned registry_device_count(const struct registry *reg)
 	return n;
 }
 
+static void set_capacity(struct registry *reg, struct device *d, uint64_t dram, uint64_t l1, uint32_t arch)
+{
+	d->known = true;
+	d->capacity[BUFFER_DRAM] = dram;
+	d->capacity[BUFFER_L1] = l1;
+	d->arch = arch;
+	reg->version++;
+}
+
 void registry_device_declare(struct registry *reg, unsigned id, uint64_t dram, uint64_t l1, uint32_t arch)
 {
 	if (id >= DEVICE_MAX)
 		return;
-	reg->device[id].known = true;
 	reg->device[id].declared = true;
-	reg->device[id].capacity[BUFFER_DRAM] = dram;
-	reg->device[id].capacity[BUFFER_L1] = l1;
-	reg->device[id].arch = arch;
-	reg->version++;
+	set_capacity(reg, &reg->device[id], dram, l1, arch);
+}
+
+int registry_device_report(struct registry *reg, unsigned id, uint32_t uid, uint64_t dram, uint64_t l1, uint32_t arch)
+{
+	struct device *d;
+	bool same;
+
+	if (id >= DEVICE_MAX)
+		return -ERANGE;
+	d = &reg->device[id];
+	same = d->capacity[BUFFER_DRAM] == dram && d->capacity[BUFFER_L1] == l1 && d->arch == arch;
+	if (d->declared || (d->reported && uid != d->reporter && uid != 0))
+		return same ? 0 : -EPERM;
+	d->reported = true;
+	d->reporter = uid;
+	if (!same || !d->known)
+		set_capacity(reg, d, dram, l1, arch);
+	return 0;
 }
 
 /* ---- totals ---- */

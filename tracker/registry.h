@@ -68,6 +68,8 @@ struct counters {
 struct device {
 	bool known;               /* has had an event, or its capacity was declared */
 	bool declared;            /* capacity comes from the command line: survives `reset` */
+	bool reported;            /* capacity comes from a client of this user */
+	uint32_t reporter;
 	uint32_t arch;            /* enum ttalloc_wire_arch; 0 = unknown */
 	uint64_t capacity[BUFFER_TYPES];  /* bytes; 0 = unknown */
 	uint32_t epoch;           /* changes when the device is forgotten: part of its directory's identity */
@@ -195,6 +197,9 @@ int registry_device_next(const struct registry *reg, unsigned id);
 unsigned registry_device_count(const struct registry *reg);
 /* Declares what a device has; 0 = not told. */
 void registry_device_declare(struct registry *reg, unsigned id, uint64_t dram, uint64_t l1, uint32_t arch);
+/* The same from a client of user `uid`. 0; -ERANGE; -EPERM when the command line, or another user (whom only root
+ * overrules), has said otherwise. */
+int registry_device_report(struct registry *reg, unsigned id, uint32_t uid, uint64_t dram, uint64_t l1, uint32_t arch);
 
 /* ---- reading ---- */
 
