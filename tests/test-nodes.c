@@ -38,7 +38,8 @@ static void setup(void)
 	w->u = util_new(0, 0, 0);
 	w->server = (struct server_info){ .version = "0.1.0", .pid = 4711, .started = UTIL_STARTED,
 					  .mountpoint = "/mnt/ttalloc", .max_clients = 16 };
-	w->view = (struct view){ w->u->reg, &w->u->trace, &w->u->errlog, &w->server, UTIL_NOW };
+	w->view = (struct view){ .registry = w->u->reg, .trace = &w->u->trace, .errlog = &w->u->errlog,
+				  .server = &w->server, .now = UTIL_NOW };
 	dumps_init(&w->dumps, DUMPS_LIMIT_DEFAULT, &w->waste);
 	const struct tree_config tree = { &w->view, &w->dumps, SERVER_UID, SERVER_UID };
 	ck_assert_int_eq(tree_new(&w->tree, nodes, nodes_count, &tree), 0);
