@@ -26,8 +26,7 @@
 #include "tracker/symbols.h"
 
 #define RESOLVER_RESTARTS 5
-#define RESOLVER_LIMIT_MS 15000  /* for one request */
-#define RESOLVER_PAUSE_MS 60000  /* how long a user is passed over */
+#define RESOLVER_LIMIT_MS 15000  /* for one request; a user is passed over four times as long */
 
 struct resolver;
 
@@ -49,16 +48,17 @@ struct resolver_config {
 	unsigned limit_ms;    /* 0: RESOLVER_LIMIT_MS */
 	/* false: nothing is known of it (any more), its frames have no names. What is returned is used at once. */
 	bool (*module)(void *data, uint32_t number, struct resolver_module *out);
-	void (*changed)(void *data);  /* names have come in; called from the loop, once per answer */
+	void (*changed)(void *data);  /* names have come in, or will not come; called from the loop, once per request */
 	void *data;
 };
 
 int resolver_new(struct resolver **rp, const struct resolver_config *config);  /* 0 or -errno */
 void resolver_free(struct resolver *r);                                         /* NULL is allowed */
 
-/* To be called after symbols_want() has returned true; cheap when there is nothing to do. */
+/* To be called after symbols_want() has returned true; cheap. What is to be done is done in turns of the loop. */
 void resolver_kick(struct resolver *r);
-/* Names may come in soon: a request is under way. Ends in bounded time, with `changed` or without. */
+/* Names may come in soon: whoever waits for one asks again after each `changed`. What waits for a user that is passed
+ * over does not count. Many requests may follow each other, so who waits has to set himself a limit. */
 bool resolver_busy(const struct resolver *r);
 
 #endif
