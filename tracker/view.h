@@ -35,6 +35,7 @@ struct server_info {
 	const char *socket;         /* NULL when off */
 	const char *compat_socket;  /* NULL when off */
 	uint32_t clients;           /* open connections */
+	uint32_t rings;             /* of them with a ring */
 	uint32_t max_clients;
 	uint64_t malformed_senders;
 	uint64_t refused_clients;   /* connections turned away at max_clients or for want of process slots */
