@@ -11,7 +11,7 @@ FIRE=${TTALLOC_FIRE:-$(find_binary fire)}
 ROUNDS=${TT_FIRE_ROUNDS:-160}
 SEED=${TT_FIRE_SEED:-$(date +%s)}
 
-# The server gets the processor when it wants it: a producer that waited for its ring in vain would go on without one.
 server_start
-TTALLOC_SOCKET=$S rc "fire" 0 nice -n 19 "$FIRE" --mount "$M" --rounds "$ROUNDS" --seed "$SEED"
+TTALLOC_SOCKET=$S rc "fire" 0 "$FIRE" --mount "$M" --rounds "$ROUNDS" --seed "$SEED"
+kill -CONT "$SERVER" # in case it ended between stopping the server and that
 server_stop
