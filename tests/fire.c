@@ -94,6 +94,7 @@ struct book {
 	_Atomic unsigned lives;
 	_Atomic uint64_t dropped;     /* of a process that tells it: its library's counter */
 	_Atomic int error;            /* -errno: it could not begin */
+	_Atomic bool ringless;        /* it ended since it got no ring */
 	_Atomic unsigned asked;       /* questions that it began to ask; */
 	_Atomic unsigned answered;    /* each was a message, too */
 	uint64_t address;             /* of slot 0 */
@@ -121,6 +122,7 @@ struct sums {
 	uint64_t processes;
 	uint64_t killed;
 	uint64_t threads;
+	uint64_t ringless;            /* processes that ended since they got no ring */
 	uint64_t unknown;             /* events that may have been published or not */
 	uint64_t published;           /* those of them that were */
 	uint64_t failures;
@@ -483,9 +485,10 @@ static int ask(struct book *b)
 }
 
 /* Connects, and gets a ring with the first event: what is reported before there is one may be kept in the process, and
- * ends with it. */
+ * ends with it. A client that is not answered in time goes on without a ring; that is not what is tested. */
 static void begin(struct book *b, struct life *l)
 {
+	struct ttalloc_counters counters;
 	int r;
 
 	b->pid = getpid();
@@ -499,6 +502,10 @@ static void begin(struct book *b, struct life *l)
 	if (r != 0)
 		_exit(0);
 	conclude(b, l);
+	ttalloc_get_counters(library, &counters);
+	b->ringless = counters.rings != 1;
+	if (b->ringless)
+		_exit(0);
 }
 
 /* The life of a process of a round. A child comes here from the middle of a thread of its parent, and goes on in it. */
@@ -713,6 +720,7 @@ static void sums_add(struct sums *to, const struct sums *from)
 	to->processes += from->processes;
 	to->killed += from->killed;
 	to->threads += from->threads;
+	to->ringless += from->ringless;
 	to->unknown += from->unknown;
 	to->published += from->published;
 }
@@ -754,7 +762,7 @@ static void check_messages(const struct book *b, uint64_t events, const struct s
 /* A process that has ended: everything that its book says is in the mount, and nothing else. */
 static void check_book(const struct book *b, struct sums *all)
 {
-	struct sums sums = { .processes = 1, .threads = b->lives };
+	struct sums sums = { .processes = 1, .threads = b->lives, .ringless = b->ringless };
 	uint64_t want[SLOTS];
 	struct seen s;
 	unsigned i;
@@ -771,7 +779,7 @@ static void check_book(const struct book *b, struct sums *all)
 	check_number(b, "lost", 0, s.lost);
 	if (s.known)
 		check_word(b, "state", "dead", s.state);
-	if (b->answered == 2)
+	if (b->answered == 2 && !b->ringless)
 		check_word(b, "transport", "ring", s.transport);
 	sums_add(all, &sums);
 }
@@ -1014,9 +1022,10 @@ static void check_fire(const struct sums *s, uint64_t rounds)
 {
 	if (s->processes < rounds)
 		fail("%" PRIu64 " processes in %" PRIu64 " rounds", s->processes, rounds);
-	if (rounds >= 100 && (s->killed < rounds / 4 || s->published == 0 || s->published == s->unknown))
-		fail("%" PRIu64 " were killed, %" PRIu64 " in an event, %" PRIu64 " of them behind it", s->killed, s->unknown,
-		     s->published);
+	if (rounds >= 100 && (s->killed < rounds / 4 || s->unknown == 0))
+		fail("%" PRIu64 " were killed, %" PRIu64 " in an event", s->killed, s->unknown);
+	if (s->ringless > s->processes / 20)
+		fail("%" PRIu64 " of %" PRIu64 " processes got no ring", s->ringless, s->processes);
 }
 
 static pid_t server_pid(void)
@@ -1120,8 +1129,9 @@ int main(int argc, char **argv)
 		check_stats(&sums);
 		check_fire(&sums, rounds);
 	}
-	printf("%" PRIu64 " rounds: %" PRIu64 " processes (%" PRIu64 " killed), %" PRIu64 " threads, %" PRIu64 " events, %"
-	       PRIu64 " lost, %" PRIu64 " may have been published and %" PRIu64 " were\n", rounds, sums.processes,
-	       sums.killed, sums.threads, tally_sum(&sums.tally), sums.lost, sums.unknown, sums.published);
+	printf("%" PRIu64 " rounds: %" PRIu64 " processes (%" PRIu64 " killed, %" PRIu64 " without a ring), %" PRIu64
+	       " threads, %" PRIu64 " events, %" PRIu64 " lost, %" PRIu64 " may have been published and %" PRIu64 " were\n",
+	       rounds, sums.processes, sums.killed, sums.ringless, sums.threads, tally_sum(&sums.tally), sums.lost,
+	       sums.unknown, sums.published);
 	return failures == 0 ? 0 : 1;
 }

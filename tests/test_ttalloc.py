@@ -68,7 +68,7 @@ with open("/proc/self/maps") as maps:
     def silent(self, loaded, **environment):
         want = dict.fromkeys(FUNCTIONS)
         del want["tag"], want["tag_here"]
-        want.update(enabled=False, tagged=True, counters=[0] * 7)
+        want.update(enabled=False, tagged=True, counters=[0] * 8)
         self.assertEqual([want, loaded], program(self.PROGRAM, **environment)[0])
 
     def test_not_enabled(self):
@@ -380,9 +380,9 @@ ttalloc.kernel_load(7, "application", 0xd000, 512)
 ttalloc.kernel_unload(7, 0xd000)
 ttalloc.sync()
 c = ttalloc.counters()
-tell([c.sent, c.queued, c.dropped, c.uncertain, c.connections])
+tell([c.sent, c.queued, c.dropped, c.uncertain, c.connections, c.rings])
 """)
-        self.assertEqual([14, 0, 0, 0, 1], counted)
+        self.assertEqual([14, 0, 0, 0, 1, 1], counted)
         self.assertEqual([(n, name, 0x1000 * (n + 1), 64 + n, 2 if n == 0 else 1)
                           for n, name in enumerate(ttalloc.TYPES)]
                          + [(7, "cb", 0xa000, 2048, 1), (7, "kernel", 0xc000, 512, 1)],

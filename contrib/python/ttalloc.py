@@ -65,7 +65,7 @@ ARCHITECTURES = {"unknown": 0, "grayskull": 1, "wormhole_b0": 2, "blackhole": 3,
 Totals = collections.namedtuple("Totals", "dram l1 l1_small trace cb kernel")
 Capacity = collections.namedtuple("Capacity", "dram l1 dram_channels dram_per_channel l1_per_core arch")
 Counters = collections.namedtuple("Counters",
-                                  "sent queued dropped uncertain connections failed_attempts stalls")
+                                  "sent queued dropped uncertain connections failed_attempts stalls rings")
 
 
 class _Totals(ctypes.Structure):
@@ -77,7 +77,7 @@ class _Capacity(ctypes.Structure):
 
 
 class _Counters(ctypes.Structure):
-    _fields_ = [(name, ctypes.c_uint64) for name in Counters._fields] + [("reserved", ctypes.c_uint64 * 9)]
+    _fields_ = [(name, ctypes.c_uint64) for name in Counters._fields] + [("reserved", ctypes.c_uint64 * 8)]
 
 
 # ---- the library ----
