@@ -226,11 +226,3 @@ void bench_client(void)
 	server_stop(&s);
 	print_off();
 }
-
-/* ---- LTTng ---- */
-
-void bench_lttng(void)
-{
-	figure_missing("lttng_tracepoint_ns", "not-installed");
-	figure_missing("lttng_tracepoint_off_ns", "not-installed");
-}

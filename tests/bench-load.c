@@ -90,7 +90,7 @@ static void sleep_until(double t)
 	clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &at, NULL);
 }
 
-static void *run(void *data)
+static void *keep_rate(void *data)
 {
 	struct load *l = data;
 	double begin = seconds(), then = begin, owed = 0, done = 0;
@@ -116,7 +116,7 @@ void load_start(struct load *l, double rate)
 {
 	l->rate = rate;
 	l->stop = false;
-	errno = pthread_create(&l->thread, NULL, run, l);
+	errno = pthread_create(&l->thread, NULL, keep_rate, l);
 	if (errno)
 		die("thread");
 }

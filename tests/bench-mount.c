@@ -8,6 +8,7 @@
  */
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -62,27 +63,73 @@ static void floor_stop(struct floor *f)
 
 struct probe {
 	const char *path;
+	int schedule[2]; /* schedstat of the server and of the thread that measures */
 	double *sample;  /* seconds of one open-read-close each */
+	double *own;     /* the same without the time in which either had to wait for its processor */
 	size_t count;
 	pthread_t thread;
 	atomic_bool stop;
 };
 
+static int open_schedule(const char *process)
+{
+	char path[64];
+
+	snprintf(path, sizeof(path), "/proc/%s/schedstat", process);
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		die(path);
+	return fd;
+}
+
+/* Seconds in which one of both was ready to run and something else did. */
+static double waited(const struct probe *p)
+{
+	unsigned long long sum = 0, ns;
+	char text[128];
+
+	for (int i = 0; i < 2; i++) {
+		ssize_t n = pread(p->schedule[i], text, sizeof(text) - 1, 0);
+		text[n < 0 ? 0 : n] = '\0';
+		if (sscanf(text, "%*u %llu", &ns) != 1)
+			die("schedstat");
+		sum += ns;
+	}
+	return (double)sum * 1e-9;
+}
+
 static void *probe_run(void *data)
 {
 	struct probe *p = data;
+	double before, after;
 
 	pin_self(CPU_CLIENT);
 	hurry_self();
-	while (!p->stop && p->count < SAMPLES_MAX)
-		p->sample[p->count++] = open_read_close(p->path, 1);
+	p->schedule[1] = open_schedule("thread-self");
+	before = waited(p);
+	for (; !p->stop && p->count < SAMPLES_MAX; before = after) {
+		double t = open_read_close(p->path, 1);
+		after = waited(p);
+		p->sample[p->count] = t;
+		p->own[p->count++] = t > after - before ? t - (after - before) : 0;
+	}
 	return NULL;
 }
 
-static void probe_start(struct probe *p, const char *path)
+static void probe_start(struct probe *p, const char *path, pid_t server)
 {
-	*p = (struct probe){ .path = path, .sample = calloc(SAMPLES_MAX, sizeof(double)) };
-	errno = p->sample ? pthread_create(&p->thread, NULL, probe_run, p) : ENOMEM;
+	char process[16];
+
+	snprintf(process, sizeof(process), "%d", (int)server);
+	*p = (struct probe){
+		.path = path,
+		.schedule = { open_schedule(process) },
+		.sample = calloc(SAMPLES_MAX, sizeof(double)),
+		.own = calloc(SAMPLES_MAX, sizeof(double)),
+	};
+	if (!p->sample || !p->own)
+		die("probe");
+	errno = pthread_create(&p->thread, NULL, probe_run, p);
 	if (errno)
 		die("probe");
 }
@@ -91,11 +138,19 @@ static void probe_stop(struct probe *p)
 {
 	p->stop = true;
 	pthread_join(p->thread, NULL);
+	close(p->schedule[0]);
+	close(p->schedule[1]);
 }
 
-static void probe_figure(struct probe *p, const char *name, double q)
+static void probe_free(struct probe *p)
 {
-	figure(name, quantile(p->sample, p->count, q) * 1e6, "us");
+	free(p->sample);
+	free(p->own);
+}
+
+static void latency_figure(double *latency, size_t n, const char *name, double q)
+{
+	figure(name, quantile(latency, n, q) * 1e6, "us");
 }
 
 static void sleep_ns(long ns)
@@ -243,15 +298,16 @@ void bench_under_load(void)
 	load_fill(&l, &s);
 	path_of(&s, summary, sizeof(summary), "device0/summary");
 	load_start(&l, LOAD_RATE);
-	probe_start(&p, summary);
+	probe_start(&p, summary, s.pid);
 	sleep_ns((long)(LOAD_SECONDS * 1e9));
 	probe_stop(&p);
 	load_stop(&l);
-	probe_figure(&p, "summary_p50_us_under_load", 0.5);
-	probe_figure(&p, "summary_p99_us_under_load", 0.99);
+	latency_figure(p.sample, p.count, "summary_p50_us_under_load", 0.5);
+	latency_figure(p.sample, p.count, "summary_p99_us_under_load", 0.99);
+	latency_figure(p.own, p.count, "summary_own_p99_us_under_load", 0.99);
 	figure("load_events_per_s", l.achieved, "1/s");
 	figure("load_dropped_events", load_dropped(l.client), "count");
-	free(p.sample);
+	probe_free(&p);
 	load_free(&l);
 	server_stop(&s);
 }
@@ -264,13 +320,14 @@ static void probe_floor(void)
 	struct probe p;
 
 	floor_start(&f);
-	probe_start(&p, f.file);
+	probe_start(&p, f.file, f.pid);
 	sleep_ns((long)(PROBE_SECONDS * 1e9));
 	probe_stop(&p);
 	floor_stop(&f);
-	probe_figure(&p, "baseline_probe_p99_us", 0.99);
-	probe_figure(&p, "baseline_probe_max_us", 1);
-	free(p.sample);
+	latency_figure(p.sample, p.count, "baseline_probe_p99_us", 0.99);
+	latency_figure(p.sample, p.count, "baseline_probe_max_us", 1);
+	latency_figure(p.own, p.count, "baseline_probe_own_max_us", 1);
+	probe_free(&p);
 }
 
 /* Whoever opens and reads `version` waits for the turn that is under way, and then for his own request. */
@@ -285,14 +342,16 @@ void bench_stall(void)
 	load_fill(&l, &s);
 	path_of(&s, version, sizeof(version), "version");
 	load_start(&l, LOAD_RATE);
-	probe_start(&p, version);
+	probe_start(&p, version, s.pid);
 	for (double t = seconds(); seconds() - t < PROBE_SECONDS;)
 		slurp(&s, "allocs", NULL, 0);
 	probe_stop(&p);
 	load_stop(&l);
-	probe_figure(&p, "loop_stall_p99_us", 0.99);
-	probe_figure(&p, "loop_stall_max_us", 1);
-	free(p.sample);
+	latency_figure(p.sample, p.count, "loop_stall_p99_us", 0.99);
+	latency_figure(p.sample, p.count, "loop_stall_max_us", 1);
+	latency_figure(p.own, p.count, "loop_stall_own_p99_us", 0.99);
+	latency_figure(p.own, p.count, "loop_stall_own_max_us", 1);
+	probe_free(&p);
 	load_free(&l);
 	server_stop(&s);
 	probe_floor();

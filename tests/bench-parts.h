@@ -7,6 +7,8 @@
 
 /* bench-client.c: what an event costs the program that reports it. */
 void bench_client(void);
+
+/* bench-tracer.c: what an event costs with another tracer. */
 void bench_lttng(void);
 
 /* bench-tables.c: the registry by itself, without a transport. */

@@ -260,7 +260,7 @@ static _Noreturn void become(const char *const argv[], int out)
 	pin_self(CPU_SERVER);
 	if (out >= 0)
 		dup2(out, STDOUT_FILENO);
-	execv(copy[0], copy);
+	execvp(copy[0], copy);
 	_exit(127);
 }
 
@@ -284,6 +284,37 @@ pid_t start(const char *const argv[], int *outp)
 		die(argv[0]);
 	*outp = fds[0];
 	return child;
+}
+
+int run_output(const char *const argv[], char *text, size_t size)
+{
+	size_t length = 0;
+	int fds[2], status;
+	ssize_t n;
+
+	if (pipe2(fds, O_CLOEXEC) < 0)
+		die("pipe");
+	pid_t child = fork();
+	if (child == 0) {
+		int null = open("/dev/null", O_WRONLY | O_CLOEXEC);
+		dup2(null, STDERR_FILENO);
+		become(argv, fds[1]);
+	}
+	close(fds[1]);
+	while ((n = read(fds[0], text + length, size - 1 - length)) > 0)
+		length += (size_t)n;
+	text[length] = '\0';
+	close(fds[0]);
+	if (child < 0 || waitpid(child, &status, 0) < 0)
+		die(argv[0]);
+	return status;
+}
+
+int run(const char *const argv[])
+{
+	char text[4096];
+
+	return run_output(argv, text, sizeof(text));
 }
 
 void stop(pid_t child)

@@ -56,8 +56,12 @@ void hurry_self(void);
 _Noreturn void die(const char *what);
 /* The path of a program in the folder of this one, or of `relative` to it. Static until the next call. */
 const char *beside(const char *relative);
-/* Starts a program on CPU_SERVER and waits for the first byte of its output, unless *outp is NULL. */
+/* Starts a program on CPU_SERVER and waits for the first byte of its output, unless outp is NULL. */
 pid_t start(const char *const argv[], int *outp);
+/* Runs a program to its end; the status of waitpid(2). What it writes is thrown away, or as much of its standard output
+ * as fits is a string in `text`. */
+int run(const char *const argv[]);
+int run_output(const char *const argv[], char *text, size_t size);
 /* Asks a child to end and waits for it. */
 void stop(pid_t child);
 /* What a process that is no child of ours is remembered by, so that die() ends it, too. */
