@@ -46,12 +46,11 @@ enum ttalloc_msg_type {
 	TTALLOC_MSG_KERNEL_LOAD = 10,          /* kernel binary; dialects 128 and 144 */
 	TTALLOC_MSG_KERNEL_UNLOAD = 11,
 	TTALLOC_MSG_DUMP_KERNELS = 12,         /* treated as DUMP */
-	TTALLOC_MSG_TYPE_MAX = 12,             /* of the existing clients */
 	/* Dialect 144 between libttalloc and this server; see ttalloc-ring.h. */
 	TTALLOC_MSG_RING = 13,                 /* give me a ring, please: buffer_id = TTALLOC_RING_MAGIC, size = version */
 	TTALLOC_MSG_RING_RESPONSE = 14,        /* server: device_id = 0 or -errno, size = bytes of the memory; with it
 	                                          come its descriptor and the eventfd's (SCM_RIGHTS, in this order) */
-	TTALLOC_MSG_NATIVE_MAX = 13,
+	TTALLOC_MSG_TYPE_MAX = 13,             /* of what a client sends; existing ones: 12 */
 };
 
 /* Byte 16 of ALLOC. */

@@ -31,6 +31,8 @@ static uint64_t payload(enum inode_shape shape, const struct inode *i)
 		return (uint64_t)i->slot << SEQ_BITS | (i->seq & INODE_SEQ_MASK);
 	case INODE_PROCESS:
 		return (uint64_t)i->process << SERIAL_BITS | i->serial;
+	case INODE_SITE:
+		return i->site;
 	case INODE_DUMP:
 		return i->dump;
 	case INODE_FIXED:
@@ -71,6 +73,9 @@ struct inode inode_unpack(enum inode_shape shape, uint64_t number)
 	case INODE_PROCESS:
 		i.process = (uint32_t)(p >> SERIAL_BITS);
 		i.serial = (uint32_t)p;
+		break;
+	case INODE_SITE:
+		i.site = (uint32_t)p;
 		break;
 	case INODE_DUMP:
 		i.dump = p;

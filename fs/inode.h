@@ -6,7 +6,7 @@
  * is kept for it: no table of inodes, no lookup counts, nothing to forget. It is also what stat() shows as st_ino.
  *
  * A number is never used for anything else later: each carries what tells its thing from the next one in the same
- * place (a device's epoch, a buffer's sequence number, a process's serial number, a dump's number). So a number that
+ * place (a device's epoch, a buffer's sequence number, a process's serial number, a dump's or a site's number). So a number that
  * the kernel kept too long is recognised as dead. Of a buffer's sequence number only the low 29 bits fit: the
  * same slot would have to be filled again exactly 2^29 events later to be mistaken.
  *
@@ -30,6 +30,7 @@ enum inode_shape {
 	INODE_TYPE,     /* device 10, epoch 32, type 3 */
 	INODE_BUFFER,   /* slot 27, low bits of seq 29 */
 	INODE_PROCESS,  /* slot 16, serial 32 */
+	INODE_SITE,     /* number 32: they are not forgotten */
 	INODE_DUMP,     /* number 56 */
 };
 
@@ -43,6 +44,7 @@ struct inode {
 	uint32_t seq;      /* of the buffer, low bits */
 	uint32_t process;  /* slot */
 	uint32_t serial;   /* of the process */
+	uint32_t site;
 	uint64_t dump;
 };
 

@@ -161,7 +161,8 @@ static int describe(struct server *s)
 	s->info.started = loop_now();
 	s->info.max_clients = INTAKE_MAX_CLIENTS_DEFAULT;
 	s->state = (struct ingest){ s->registry, &s->trace, &s->errlog };
-	s->view = (struct view){ s->registry, &s->trace, &s->errlog, &s->info, s->info.started };
+	s->view = (struct view){ .registry = s->registry, .trace = &s->trace, .errlog = &s->errlog,
+				  .server = &s->info, .now = s->info.started };
 	return 0;
 }
 

@@ -15,6 +15,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "tracker/site.h"
+
 #define NS_PER_S UINT64_C(1000000000)
 #define NO_ROW UINT32_MAX
 #define ST_BLOCK 512          /* the unit of st_blocks */
@@ -354,6 +356,47 @@ static int process_next(struct tree *t, struct listing *l, struct place *p)
 	}
 }
 
+/* ---- {site} ---- */
+
+static void place_site(struct place *p, uint32_t site)
+{
+	p->key.site = site;
+	p->inode.site = site;
+}
+
+static int site_find(const struct tree *t, const char *name, struct place *p)
+{
+	uint32_t site;
+
+	if (view_site_find(t->config.view, name, &site) < 0)
+		return -ENOENT;
+	place_site(p, site);
+	return 0;
+}
+
+static int site_get(const struct tree *t, struct place *p)
+{
+	if (!p->inode.site || p->inode.site > registry_sites(t->config.view->registry))
+		return -ESTALE;
+	place_site(p, p->inode.site);
+	return 0;
+}
+
+static int site_next(struct tree *t, struct listing *l, struct place *p)
+{
+	struct textbuf name = TEXTBUF_INIT;
+	int r;
+
+	if (l->pos >= registry_sites(t->config.view->registry))
+		return 0;
+	l->pos++;
+	place_site(p, (uint32_t)l->pos);
+	view_site_name(t->config.view, p->key.site, &name);
+	r = finish_name(l, &name);
+	textbuf_deinit(&name);
+	return r;
+}
+
 /* ---- {dump} ---- */
 
 static int dump_find(const struct tree *t, const char *name, struct place *p)
@@ -387,6 +430,7 @@ static const struct part parts[] = {
 	{ "{type}", INODE_TYPE, true, type_find, type_get, type_next },
 	{ "{address}", INODE_BUFFER, false, buffer_find, buffer_get, buffer_next },
 	{ "{leak}", INODE_BUFFER, false, leak_find, leak_get, leak_next },
+	{ "{site}", INODE_SITE, true, site_find, site_get, site_next },
 	{ "{pid}", INODE_PROCESS, false, process_find, process_get, process_next },
 	{ "{dump}", INODE_DUMP, false, dump_find, dump_get, dump_next },
 };
@@ -650,6 +694,7 @@ static unsigned entries_of(const struct tree *t, const struct part *part)
 		return registry_process_count(t->config.view->registry);
 	case INODE_FIXED:
 	case INODE_BUFFER:
+	case INODE_SITE:
 	case INODE_DUMP:
 		break;
 	}

@@ -49,8 +49,8 @@ int tree_get(const struct tree *t, uint64_t number, struct place *p);
 /* 0, -ENOENT or -ENOTDIR. */
 int tree_lookup(const struct tree *t, const struct place *dir, const char *name, struct place *p);
 
-/* Whether the name, once found, stays: a fixed one, or a device (its number says when it was forgotten). All others
- * have to be looked up at every access. */
+/* Whether the name, once found, stays: a fixed one, a site, or a device (its number says when it was forgotten). All
+ * others have to be looked up at every access. */
 bool tree_name_lasts(const struct tree *t, const struct place *p);
 /* The same of the name that once led to a number, also when the thing has gone. */
 bool tree_number_lasts(const struct tree *t, uint64_t number);

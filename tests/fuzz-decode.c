@@ -60,10 +60,12 @@ static uint64_t number(const uint8_t *p, int bytes)
 
 static bool type_exists(unsigned type, unsigned dialect)
 {
-	if (type == 0 || type > 12)
+	if (type == 0 || type > 13)
 		return false;
 	if (type == 6)
 		return dialect >= 112;
+	if (type == 13)
+		return dialect == 144;
 	return type < 8 || dialect >= 128;
 }
 

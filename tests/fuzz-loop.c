@@ -57,6 +57,7 @@ struct world {
 	struct server_info info;
 	struct loop *loop;
 	struct watch_set watches;
+	struct ring_set rings;
 	struct peer_set peers;
 	int client[CLIENTS];     /* -1: not connected */
 	unsigned dumps;
@@ -101,6 +102,9 @@ static void world_open(struct world *w)
 	w->peers.watches = &w->watches;
 	w->peers.dump = on_dump;
 	w->peers.data = w;
+	w->rings = (struct ring_set){ .loop = w->loop, .ingest = &w->ingest, .info = &w->info };
+	REQUIRE(ring_set_init(&w->rings) == 0);
+	w->peers.rings = &w->rings;
 	REQUIRE(peer_set_init(&w->peers) == 0);
 	for (int i = 0; i < CLIENTS; i++)
 		w->client[i] = -1;
@@ -109,6 +113,7 @@ static void world_open(struct world *w)
 static void world_close(struct world *w)
 {
 	peer_set_deinit(&w->peers);
+	ring_set_deinit(&w->rings);
 	watch_set_deinit(&w->watches);
 	loop_free(w->loop);
 	trace_deinit(&w->trace);
@@ -253,7 +258,8 @@ static void do_read(const struct world *w, unsigned who)
 	uint8_t replies[4096];
 	ssize_t n = w->client[who] < 0 ? 0 : recv(w->client[who], replies, sizeof(replies), MSG_DONTWAIT);
 
-	REQUIRE(n <= 0 || registry_counters(w->registry)->queries_total > 0);
+	REQUIRE(n <= 0 || registry_counters(w->registry)->queries_total > 0 ||
+		replies[0] == TTALLOC_MSG_RING_RESPONSE);
 }
 
 static void do_step(struct world *w, struct script *s)

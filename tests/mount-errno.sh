@@ -45,9 +45,9 @@ done
 all "making something"
 
 # ---- nothing that is there can be changed ----
-FILES="README version ctl error_log summary stats allocs suspects processes events trace leaks pids pids/$PID
-pids/$PID/status pids/$PID/allocs pids/$PID/ctl dumps device0 device0/summary device0/info device0/allocs device0/map
-device0/dram device0/dram/0x000000001000 options options/trace_events"
+FILES="README version ctl error_log summary stats allocs suspects sites processes events trace leaks stacks pids
+pids/$PID pids/$PID/status pids/$PID/allocs pids/$PID/sites pids/$PID/ctl dumps device0 device0/summary device0/info
+device0/allocs device0/map device0/dram device0/dram/0x000000001000 options options/trace_events"
 # shellcheck disable=SC2086
 before=$(cd "$M" && stat -c '%n %f %u %g' $FILES)
 for file in $FILES; do
@@ -138,14 +138,13 @@ if [ "$ROOT" = yes ]; then
 fi
 
 # ---- what this issue leaves out is not there ----
-for name in sites marks export metrics device0/history options/min_age_ms options/growth_marks options/suppressions \
-	"pids/$PID/sites"; do
+for name in marks export metrics device0/history options/min_age_ms options/growth_marks options/suppressions; do
 	eq "absent: $name" ENOENT "$(op stat "$M/$name")"
 done
 
 # ---- the tree is exactly this ----
-eq "/" "README allocs ctl device0 device1 dumps error_log events leaks options pids processes stats summary suspects \
-trace version" "$(names "$M")"
+eq "/" "README allocs ctl device0 device1 dumps error_log events leaks options pids processes sites stacks stats summary \
+suspects trace version" "$(names "$M")"
 eq "device0/" "allocs cb dram info kernel l1 l1_small map summary system_memory trace" "$(names "$M/device0")"
 eq "pids/" "$PID" "$(ls "$M/pids")"
 eq "pids/<pid>/" "allocs ctl status" "$(names "$M/pids/$PID")"

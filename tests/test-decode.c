@@ -701,11 +701,11 @@ START_TEST(no_type_at_the_start)
 		struct stream s = { 0 };
 		char want[80];
 
-		if (type >= 1 && type <= 12)
+		if (type >= 1 && type <= 13)
 			continue;
 		stream_put(&s, &byte, 1);
 		stream_put_zeros(&s, 3);
-		snprintf(want, sizeof(want), "byte 0: message type %u is not 1..12", type);
+		snprintf(want, sizeof(want), "byte 0: message type %u is not 1..13", type);
 		assert_violation(&s, 0, 0, want);
 	}
 }
@@ -714,7 +714,7 @@ END_TEST
 START_TEST(no_type_behind_the_first_message)
 {
 	unsigned dialect = dialects[_i];
-	uint8_t bad[] = { 13, 0x80, 0xff };
+	uint8_t bad[] = { 14, 0x80, 0xff };
 
 	for (size_t i = 0; i < sizeof(bad); i++) {
 		/* Of a waiting event nothing comes out, for nothing proved its dialect; but 144 needs no proof. */
@@ -724,7 +724,7 @@ START_TEST(no_type_behind_the_first_message)
 
 			put(&s, dialect, type, 0);
 			stream_put(&s, &bad[i], 1);
-			snprintf(want, sizeof(want), "byte %u: message type %u is not 1..12", dialect, bad[i]);
+			snprintf(want, sizeof(want), "byte %u: message type %u is not 1..13", dialect, bad[i]);
 			assert_violation(&s, type == 1 || dialect == 144 ? 1 : 0, dialect, want);
 		}
 	}
@@ -733,12 +733,12 @@ END_TEST
 
 START_TEST(too_many_zeros)
 {
-	for (uint8_t type = 1; type <= 12; type++) {
+	for (uint8_t type = 1; type <= 13; type++) {
 		struct stream s = { 0 };
 
 		put(&s, 144, type, 0);
 		stream_put_zeros(&s, 1);
-		assert_violation(&s, 1, 144, "byte 144: message type 0 is not 1..12");
+		assert_violation(&s, 1, 144, "byte 144: message type 0 is not 1..13");
 	}
 }
 END_TEST
@@ -881,7 +881,7 @@ START_TEST(offsets_beyond_4_gib)
 	ck_assert_int_eq(decoder_feed(&d, &bad, 1, &consumed, e, 16, &n), -EBADMSG);
 	decoder_reason(&d, &reason);
 	textbuf_putc(&reason, '\0');
-	ck_assert_str_eq(reason.data, "byte 309237645456: message type 0 is not 1..12");
+	ck_assert_str_eq(reason.data, "byte 309237645456: message type 0 is not 1..13");
 	textbuf_deinit(&reason);
 	stream_deinit(&s);
 }

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 
 static const enum inode_shape shapes[] = {
-	INODE_FIXED, INODE_DEVICE, INODE_TYPE, INODE_BUFFER, INODE_PROCESS, INODE_DUMP,
+	INODE_FIXED, INODE_DEVICE, INODE_TYPE, INODE_BUFFER, INODE_PROCESS, INODE_SITE, INODE_DUMP,
 };
 #define SHAPES (int)(sizeof(shapes) / sizeof(shapes[0]))
 
@@ -35,6 +35,9 @@ static struct inode extreme(enum inode_shape shape, unsigned row, int low)
 		i.process = low ? 0 : UINT16_MAX;
 		i.serial = low ? 0 : UINT32_MAX;
 		break;
+	case INODE_SITE:
+		i.site = low ? 0 : UINT32_MAX;
+		break;
 	case INODE_DUMP:
 		i.dump = low ? 0 : (UINT64_C(1) << 56) - 1;
 		break;
@@ -54,6 +57,7 @@ static void assert_same(struct inode a, struct inode b)
 	ck_assert_uint_eq(a.seq, b.seq);
 	ck_assert_uint_eq(a.process, b.process);
 	ck_assert_uint_eq(a.serial, b.serial);
+	ck_assert_uint_eq(a.site, b.site);
 	ck_assert_uint_eq(a.dump, b.dump);
 }
 
@@ -87,6 +91,7 @@ START_TEST(every_field_counts)
 		{ INODE_BUFFER, { .seq = 1 } }, { INODE_BUFFER, { .seq = UINT32_C(1) << 28 } },
 		{ INODE_PROCESS, { .process = 1 } }, { INODE_PROCESS, { .process = UINT32_C(1) << 15 } },
 		{ INODE_PROCESS, { .serial = 1 } }, { INODE_PROCESS, { .serial = UINT32_C(1) << 31 } },
+		{ INODE_SITE, { .site = 1 } }, { INODE_SITE, { .site = UINT32_C(1) << 31 } },
 		{ INODE_DUMP, { .dump = 1 } }, { INODE_DUMP, { .dump = UINT64_C(1) << 55 } },
 	};
 	const struct inode nothing = { 0 };

@@ -22,6 +22,7 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/file.h>
+#include <sys/mman.h>
 #include <sys/pidfd.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -33,6 +34,7 @@
 #include <unistd.h>
 
 #include "client/ttalloc-proto.h"
+#include "client/ttalloc-ring.h"
 #include "tests/util-registry.h"
 
 static struct util *util;
@@ -769,7 +771,7 @@ START_TEST(test_malformed_sender)
 	ck_assert(is_closed(fd));
 	ck_assert_uint_eq(info.malformed_senders, 1);
 	ck_assert_uint_eq(info.clients, 0);
-	ck_assert(error_log_says("): byte 21600: message type 99 is not 1..12"));
+	ck_assert(error_log_says("): byte 21600: message type 99 is not 1..13"));
 	ck_assert(!process_of(getpid())->ended);
 	close(fd);
 }
@@ -2165,6 +2167,217 @@ START_TEST(test_reset_with_clients)
 END_TEST
 
 /* Whatever depends on how a process is found out about. */
+/* ---- rings ---- */
+
+/* A client with a ring: its connection, the memory and the eventfd. */
+struct native {
+	int fd;
+	struct ttalloc_ring *memory;
+	int wake;
+	uint64_t pos;
+};
+
+static int receive_ring(int fd, int *memory, int *wake)
+{
+	uint8_t bytes[TTALLOC_DIALECT_144];
+	struct ttalloc_msg_head head;
+	union {
+		struct cmsghdr align;
+		char bytes[CMSG_SPACE(2 * sizeof(int))];
+	} control;
+	struct iovec iov = { .iov_base = bytes, .iov_len = sizeof(bytes) };
+	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control) };
+	int fds[2] = { -1, -1 };
+
+	ck_assert_int_eq(recvmsg(fd, &m, MSG_DONTWAIT | MSG_CMSG_CLOEXEC), sizeof(bytes));
+	memcpy(&head, bytes, sizeof(head));
+	ck_assert_uint_eq(head.type, TTALLOC_MSG_RING_RESPONSE);
+	ck_assert_uint_eq(head.buffer_id, TTALLOC_RING_MAGIC);
+	if (m.msg_controllen)
+		memcpy(fds, CMSG_DATA(CMSG_FIRSTHDR(&m)), sizeof(fds));
+	*memory = fds[0];
+	*wake = fds[1];
+	ck_assert_uint_eq(head.size, head.device_id == 0 ? TTALLOC_RING_SIZE : 0);
+	return head.device_id;
+}
+
+static void ask_for_ring(int fd)
+{
+	send_message(fd, 144, message(TTALLOC_MSG_RING, 0, TTALLOC_RING_MAGIC, TTALLOC_RING_VERSION));
+}
+
+static struct native native_client(void)
+{
+	struct native n = { .fd = client() };
+	void *at;
+	int fd;
+
+	ask_for_ring(n.fd);
+	loop_drain(loop);
+	ck_assert_int_eq(receive_ring(n.fd, &fd, &n.wake), 0);
+	at = mmap(NULL, TTALLOC_RING_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	ck_assert_ptr_ne(at, MAP_FAILED);
+	close(fd);
+	n.memory = at;
+	n.memory->lanes = 1;
+	return n;
+}
+
+static void native_close(struct native *n)
+{
+	munmap(n->memory, TTALLOC_RING_SIZE);
+	close(n->wake);
+	close(n->fd);
+}
+
+/* Within the first segment. */
+static void native_report(struct native *n, uint8_t kind, uint64_t address, uint64_t size)
+{
+	struct ttalloc_lane *l = (struct ttalloc_lane *)(void *)((char *)n->memory + TTALLOC_LANE_OFFSET(0));
+
+	l->segment[0][n->pos] = (struct ttalloc_record){
+		.stamp = ttalloc_ticks_ordered(),
+		.kind = kind,
+		.seq = (uint32_t)n->pos,
+		.event = { .address = address, .size = size },
+	};
+	atomic_store_explicit(&l->tail, ++n->pos, memory_order_release);
+}
+
+START_TEST(test_ring)
+{
+	struct native n = native_client();
+	uint8_t answer[TTALLOC_DIALECT_144];
+
+	ck_assert_uint_eq(info.rings, 1);
+	ck_assert_uint_eq(process_of(getpid())->dialect, EVENT_RING);
+	native_report(&n, TTALLOC_RECORD_ALLOC, 0x1000, 5000);
+	loop_drain(loop);
+	ck_assert_uint_eq(live(), 1);
+	/* A question over the socket is answered with what was reported through the ring before it. */
+	native_report(&n, TTALLOC_RECORD_ALLOC, 0x2000, 5);
+	send_message(n.fd, 144, message(TTALLOC_MSG_QUERY, 0, 0, 0));
+	loop_drain(loop);
+	ck_assert_uint_eq(receive(n.fd, answer, sizeof(answer)), sizeof(answer));
+	ck_assert_uint_eq(u64_at(answer + TTALLOC_REPLY_DRAM), 5005);
+	ck_assert_uint_eq(process_of(getpid())->dialect, EVENT_RING);
+	/* What was published is booked when the client is gone, and the ring with it. */
+	native_report(&n, TTALLOC_RECORD_FREE, 0x1000, 0);
+	native_close(&n);
+	loop_drain(loop);
+	ck_assert_uint_eq(live(), 1);
+	ck_assert_uint_eq(info.rings, 0);
+	ck_assert_uint_eq(info.clients, 0);
+}
+END_TEST
+
+START_TEST(test_messages_before_the_ring_come_first)
+{
+	struct stream s = { .len = 0 };
+	int fd = client(), memory, wake;
+
+	put(&s, 144, message(TTALLOC_MSG_ALLOC, 0, 0x1000, 8));
+	put(&s, 144, message(TTALLOC_MSG_FREE, 0, 0x1000, 0));
+	put(&s, 144, message(TTALLOC_MSG_RING, 0, TTALLOC_RING_MAGIC, TTALLOC_RING_VERSION));
+	send_stream(fd, &s);
+	loop_drain(loop);
+	ck_assert_uint_eq(registry_counters(util->reg)->frees_total, 1);
+	ck_assert_int_eq(receive_ring(fd, &memory, &wake), 0);
+	close(memory);
+	close(wake);
+	close(fd);
+	loop_drain(loop);
+}
+END_TEST
+
+START_TEST(test_ring_is_refused)
+{
+	int fd = client(), memory, wake;
+
+	send_message(fd, 144, message(TTALLOC_MSG_RING, 0, TTALLOC_RING_MAGIC + 1, TTALLOC_RING_VERSION));
+	loop_drain(loop);
+	ck_assert_int_eq(receive_ring(fd, &memory, &wake), -EPROTONOSUPPORT);
+	send_message(fd, 144, message(TTALLOC_MSG_RING, 0, TTALLOC_RING_MAGIC, TTALLOC_RING_VERSION + 1));
+	loop_drain(loop);
+	ck_assert_int_eq(receive_ring(fd, &memory, &wake), -EPROTONOSUPPORT);
+	ck_assert_int_eq(memory, -1);
+	ck_assert(error_log_says("ring refused: pid "));
+	/* It goes on with messages. */
+	send_message(fd, 144, message(TTALLOC_MSG_ALLOC, 0, 0x1000, 8));
+	loop_drain(loop);
+	ck_assert_uint_eq(live(), 1);
+
+	ask_for_ring(fd);
+	loop_drain(loop);
+	ck_assert_int_eq(receive_ring(fd, &memory, &wake), 0);
+	close(memory);
+	close(wake);
+	ask_for_ring(fd);
+	loop_drain(loop);
+	ck_assert_int_eq(receive_ring(fd, &memory, &wake), -EALREADY);
+	ck_assert_uint_eq(info.rings, 1);
+	close(fd);
+	loop_drain(loop);
+}
+END_TEST
+
+START_TEST(test_broken_ring_ends_the_connection)
+{
+	struct native n = native_client();
+
+	native_report(&n, TTALLOC_RECORD_ALLOC, 0x1000, 1);
+	native_report(&n, 99, 0x1000, 1);
+	loop_drain(loop);
+	loop_drain(loop);
+	ck_assert_uint_eq(live(), 1);
+	ck_assert(is_closed(n.fd));
+	ck_assert_uint_eq(info.malformed_senders, 1);
+	ck_assert_uint_eq(info.rings, 0);
+	ck_assert(error_log_says("its ring has a record that makes no sense"));
+	native_close(&n);
+}
+END_TEST
+
+/* SIGKILL with records that nobody has seen yet: they are booked before the end is. */
+START_TEST(test_killed_with_a_ring)
+{
+	struct native n = native_client();
+	int pipes[2];
+	pid_t pid;
+	char byte;
+
+	native_close(&n);
+	loop_drain(loop);
+	ck_assert_int_eq(pipe(pipes), 0);
+	pid = fork();
+	if (pid == 0) {
+		/* The connection is made here, so that it is this process's; the parent drains meanwhile. */
+		int fd = client(), memory, wake;
+		struct native c = { .fd = fd };
+
+		ask_for_ring(fd);
+		(void)!write(pipes[1], "", 1);
+		(void)poll(&(struct pollfd){ .fd = fd, .events = POLLIN }, 1, -1);
+		if (receive_ring(fd, &memory, &wake) != 0)
+			_exit(1);
+		c.memory = mmap(NULL, TTALLOC_RING_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, memory, 0);
+		c.memory->lanes = 1;
+		for (uint64_t i = 0; i < 1000; i++)
+			native_report(&c, TTALLOC_RECORD_ALLOC, 0x1000 * (i + 1), 1);
+		kill(getpid(), SIGKILL);
+	}
+	ck_assert_int_eq(read(pipes[0], &byte, 1), 1);
+	loop_drain(loop);
+	ck_assert_int_eq(waitpid(pid, NULL, 0), pid);
+	loop_drain(loop);
+	ck_assert_uint_eq(live(), 1000);
+	ck_assert(process_of(pid)->ended);
+	ck_assert_uint_eq(registry_suspects(util->reg), 1000);
+	close(pipes[0]);
+	close(pipes[1]);
+}
+END_TEST
+
 static TCase *old_kernel_cases(void)
 {
 	TCase *t = tcase_create("old-kernel");
@@ -2225,6 +2438,11 @@ static Suite *intake_suite(void)
 	tcase_add_test(t, test_asker_is_gone);
 	tcase_add_test(t, test_dump_sees_what_was_before_it);
 	tcase_add_test(t, test_thousands_of_connections);
+	tcase_add_test(t, test_ring);
+	tcase_add_test(t, test_messages_before_the_ring_come_first);
+	tcase_add_test(t, test_ring_is_refused);
+	tcase_add_test(t, test_broken_ring_ends_the_connection);
+	tcase_add_test(t, test_killed_with_a_ring);
 	tcase_add_test(t, test_max_clients);
 	tcase_add_test(t, test_no_descriptor_left);
 	tcase_add_test(t, test_no_descriptor_left_for_the_process);

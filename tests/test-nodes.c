@@ -38,7 +38,8 @@ static void setup(void)
 	w->u = util_new(0, 0, 0);
 	w->server = (struct server_info){ .version = "0.1.0", .pid = 4711, .started = UTIL_STARTED,
 					  .mountpoint = "/mnt/ttalloc", .max_clients = 16 };
-	w->view = (struct view){ w->u->reg, &w->u->trace, &w->u->errlog, &w->server, UTIL_NOW };
+	w->view = (struct view){ .registry = w->u->reg, .trace = &w->u->trace, .errlog = &w->u->errlog,
+				  .server = &w->server, .now = UTIL_NOW };
 	dumps_init(&w->dumps, DUMPS_LIMIT_DEFAULT, &w->waste);
 	const struct tree_config tree = { &w->view, &w->dumps, SERVER_UID, SERVER_UID };
 	ck_assert_int_eq(tree_new(&w->tree, nodes, nodes_count, &tree), 0);
@@ -156,7 +157,7 @@ START_TEST(every_row_resolves)
 	uint32_t dead = util_process(w->u, 200, UID, "gone");
 
 	util_alloc(w->u, w->process, 3, BUFFER_DRAM, 0x1000, 4096);
-	util_alloc(w->u, dead, 3, BUFFER_L1, 0x2000, 512);
+	util_alloc_at(w->u, dead, 3, BUFFER_L1, 0x2000, 512, util_site(w->u, 1), 0);
 	registry_process_end(w->u->reg, dead, UTIL_NOW);
 	dump = dumps_begin(&w->dumps, "", UTIL_NOW);
 	dumps_finish(&w->dumps, dump);
@@ -172,6 +173,7 @@ START_TEST(every_row_resolves)
 					   strncmp(in, "{address}", 9) == 0 ? "0x000000001000" :
 					   strncmp(in, "{pid}", 5) == 0 ? "100" :
 					   strncmp(in, "{dump}", 6) == 0 ? "1" :
+					   strncmp(in, "{site}", 6) == 0 ? names("stacks") + 1 :
 					   strncmp(in, "{leak}", 6) == 0 ? names("leaks") + 1 : NULL;
 			snprintf(path + len, sizeof(path) - len, "%.*s", name ? (int)strlen(name) : 1,
 				 name ? name : in);
@@ -199,6 +201,7 @@ START_TEST(names_that_are_none)
 		"device0/DRAM", "device0/dram/1000", "device0/dram/0x", "device0/dram/0x2000", "device0/dram/0x1000 ",
 		"device0/dram/0x10000000000001000", "device0/l1/0x1000", "pids/1", "pids/0100", "pids/+100",
 		"pids/100/x", "leaks/x", "leaks/pid100-device0-dram-0x000000001000-1", "dumps/1", "Summary",
+		"stacks/0", "stacks/0000000000000000", "stacks/x",
 	};
 	struct place p;
 
@@ -310,11 +313,11 @@ END_TEST
 
 START_TEST(owners_and_links)
 {
-	ck_assert_uint_eq(attr("").st_nlink, 2 + 4);
+	ck_assert_uint_eq(attr("").st_nlink, 2 + 5);
 	ck_assert_uint_eq(attr("pids").st_nlink, 2 + 1);
 	util_alloc(w->u, w->process, 0, BUFFER_DRAM, 0x1000, 4096);
 	util_alloc(w->u, w->process, 9, BUFFER_DRAM, 0x1000, 4096);
-	ck_assert_uint_eq(attr("").st_nlink, 2 + 4 + 2);
+	ck_assert_uint_eq(attr("").st_nlink, 2 + 5 + 2);
 	ck_assert_uint_eq(attr("device9").st_nlink, 2 + BUFFER_TYPES);
 	ck_assert_uint_eq(attr("device9/l1").st_nlink, 2);
 	ck_assert_uint_eq(attr("summary").st_nlink, 1);
@@ -347,17 +350,75 @@ START_TEST(what_lasts)
 }
 END_TEST
 
+START_TEST(a_site_in_any_spelling)
+{
+	const struct node *node;
+	char path[64];
+	uint32_t site = util_site(w->u, 1);
+	struct site_info info;
+	struct stat st;
+
+	ck_assert(registry_site_get(w->u->reg, site, &info));
+	snprintf(path, sizeof(path), "stacks/%016llx", (unsigned long long)info.hash);
+	struct place p = at(path);
+	node = p.node;
+	ck_assert_uint_eq(p.key.site, site);
+	ck_assert(tree_name_lasts(w->tree, &p));
+	ck_assert(!tree_attr_lasts(w->tree, &p));
+	st = attr(path);
+	ck_assert_uint_eq(st.st_uid, SERVER_UID);
+	snprintf(path, sizeof(path), "stacks/0X00%llX", (unsigned long long)info.hash);
+	p = at(path);
+	ck_assert_ptr_eq(p.node, node);
+	ck_assert_uint_eq(attr(path).st_ino, st.st_ino);
+	/* A site stays, also over `reset`. */
+	registry_reset(w->u->reg);
+	ck_assert_int_eq(tree_get(w->tree, st.st_ino, &p), 0);
+	ck_assert_uint_eq(p.key.site, site);
+	/* A number of none. */
+	ck_assert_int_eq(tree_get(w->tree, st.st_ino + 1, &p), -ESTALE);
+	ck_assert_int_eq(tree_get(w->tree, st.st_ino - 1, &p), -ESTALE);
+}
+END_TEST
+
 /* ---- listings ---- */
+
+/* Each once, those that come in the middle of it, too. */
+START_TEST(a_listing_of_sites)
+{
+	struct place dir = at("stacks");
+	unsigned seen[64] = { 0 }, budget = BUDGET;
+	uint64_t offset = 0, number = 0;
+	struct tree_entry e;
+
+	ck_assert_str_eq(names("stacks"), "");
+	util_site(w->u, number++);
+	while (tree_list(w->tree, &dir, &offset, 0, &budget, &e) == 1) {
+		struct place p;
+		if (number < 60)
+			util_site(w->u, number++);
+		if (e.name[0] == '.')
+			continue;
+		ck_assert_uint_eq(strlen(e.name), 16);
+		ck_assert_int_eq(tree_lookup(w->tree, &dir, e.name, &p), 0);
+		ck_assert_uint_eq(p.number, e.number);
+		ck_assert_uint_lt(p.key.site, 64);
+		seen[p.key.site]++;
+	}
+	for (unsigned i = 1; i <= 60; i++)
+		ck_assert_uint_eq(seen[i], 1);
+}
+END_TEST
 
 START_TEST(a_listing_in_full)
 {
 	util_alloc(w->u, w->process, 0, BUFFER_DRAM, 0x1000, 4096);
 	util_alloc(w->u, w->process, 12, BUFFER_DRAM, 0x1000, 4096);
-	ck_assert_str_eq(names(""), " README version ctl error_log summary stats allocs suspects processes events"
-				    " trace leaks pids dumps options device0 device12");
+	ck_assert_str_eq(names(""), " README version ctl error_log summary stats allocs suspects sites processes"
+				    " events trace leaks stacks pids dumps options device0 device12");
 	ck_assert_str_eq(names("device12"), " summary info allocs map dram l1 system_memory l1_small trace cb kernel");
 	ck_assert_str_eq(names("pids"), " 100");
-	ck_assert_str_eq(names("pids/100"), " status allocs ctl");
+	ck_assert_str_eq(names("pids/100"), " status allocs sites ctl");
 	ck_assert_str_eq(names("options"), " history_per_buffer trace_events max_buffers max_clients");
 	ck_assert_str_eq(names("device0/dram"), " 0x000000001000");
 	ck_assert_str_eq(names("device0/l1"), "");
@@ -667,6 +728,8 @@ int main(void)
 	tcase_add_test(tcase, a_record_carries_the_allocation);
 	tcase_add_test(tcase, owners_and_links);
 	tcase_add_test(tcase, what_lasts);
+	tcase_add_test(tcase, a_site_in_any_spelling);
+	tcase_add_test(tcase, a_listing_of_sites);
 	tcase_add_test(tcase, a_listing_in_full);
 	tcase_add_test(tcase, a_listing_under_churn);
 	tcase_add_test(tcase, a_shared_name_is_listed_once);

@@ -68,6 +68,7 @@ struct life {
 	uint32_t process;
 	int device;
 	uint64_t address;
+	unsigned place;   /* number of its site and of its tag, 0 = none */
 	bool known;
 	bool alive;
 	bool throughout;  /* since the reading began */
@@ -80,6 +81,7 @@ static struct life life[MAX_SEQ];
 
 #define PROCESSES 8
 #define DEVICES 3
+#define PLACES 5
 
 struct world {
 	struct util *u;
@@ -88,6 +90,23 @@ struct world {
 	uint32_t process[PROCESSES];
 	uint64_t random;
 };
+
+/* The columns site and tag, blanks around them. */
+static char place_text[PLACES][40];
+
+static void define_places(struct world *w)
+{
+	memcpy(place_text[0], " - - ", 6);
+	for (unsigned i = 1; i < PLACES; i++) {
+		struct site_info site;
+		char tag[8];
+
+		must(util_site(w->u, i) == i);
+		must(registry_tag(w->u->reg, tag, (size_t)snprintf(tag, sizeof(tag), "t %u", i), 0) == i);
+		must(registry_site_get(w->u->reg, i, &site));
+		snprintf(place_text[i], sizeof(place_text[i]), " %016llx t%%20%u ", (unsigned long long)site.hash, i);
+	}
+}
 
 static uint64_t rnd(struct world *w, uint64_t below)
 {
@@ -109,6 +128,7 @@ static void world_init(struct world *w, uint32_t max_buffers, uint64_t seed)
 				 .now = UTIL_NOW };
 	for (int i = 0; i < PROCESSES; i++)
 		w->process[i] = util_process(w->u, 100 + i, 1000, "churn");
+	define_places(w);
 }
 
 static void world_free(struct world *w)
@@ -123,15 +143,16 @@ static void birth(struct world *w)
 	unsigned type = rnd(w, 2) ? BUFFER_DRAM : BUFFER_L1;
 	uint64_t address = rnd(w, UINT64_C(1) << 32) << 5;
 	uint64_t seq = registry_seq(w->u->reg) + 1;
+	unsigned place = (unsigned)rnd(w, PLACES);
 	struct buffer b;
 
 	/* An address drawn twice would be one more reference and no birth; or a FREE that could mean two types. */
 	if (registry_own(w->u->reg, process, (unsigned)device, address, UINT32_MAX, &b))
 		return;
 	must(seq < MAX_SEQ);
-	util_alloc(w->u, process, device, type, address, 1 + rnd(w, 1000000));
-	life[seq] = (struct life){ .process = process, .device = device, .address = address, .known = true,
-				   .alive = true };
+	util_alloc_at(w->u, process, device, type, address, 1 + rnd(w, 1000000), place, place);
+	life[seq] = (struct life){ .process = process, .device = device, .address = address, .place = place,
+				   .known = true, .alive = true };
 }
 
 static void death(struct world *w)
@@ -166,6 +187,7 @@ struct reading {
 	uint32_t process;   /* PROCESS_NONE = any */
 	int seq_column;     /* in a line, from 0 */
 	const char *skip;   /* a word in lines that are about no buffer */
+	bool no_place;      /* it has no columns site and tag */
 };
 
 static void begin_watch(uint64_t last)
@@ -193,8 +215,11 @@ static void see_line(const struct reading *r, const char *line)
 		must(line);
 		line++;
 	}
-	seq = strtoull(line, NULL, 10);
+	char *end;
+	seq = strtoull(line, &end, 10);
 	must(seq < MAX_SEQ);
+	if (!r->no_place)
+		must(strncmp(end, place_text[life[seq].place], strlen(place_text[life[seq].place])) == 0);
 	must(life[seq].known && wants(r, &life[seq]));
 	life[seq].seen++;
 }
@@ -215,7 +240,7 @@ static void see_piece(const struct reading *r, struct textbuf *t)
 	}
 }
 
-#define LONGEST_LINE 160
+#define LONGEST_LINE 180
 
 static void read_under_churn(struct world *w, const struct reading *r, unsigned changes)
 {
@@ -253,7 +278,7 @@ START_TEST(pieces_under_churn)
 		  .seq_column = 8 },
 		{ .table = view_process_allocs, .device = -1, .seq_column = 8 },
 		{ .table = view_device_map, .key = { .device = 2 }, .device = 2, .process = PROCESS_NONE,
-		  .seq_column = 5, .skip = " free " },
+		  .seq_column = 5, .skip = " free ", .no_place = true },
 	};
 	struct world w;
 
@@ -373,6 +398,80 @@ START_TEST(trace_ends_while_events_come)
 		ck_assert_uint_lt(++calls, 500);
 	} while (more == 1);
 	ck_assert_int_eq(more, 0);
+	view_table_end(&c);
+	textbuf_deinit(&t);
+	world_free(&w);
+}
+END_TEST
+
+/* Accounts that are there during the whole reading are rows once, whatever is made meanwhile; the process's table ends
+ * with the process. */
+START_TEST(sites_in_pieces)
+{
+	static const view_table tables[] = { view_sites, view_process_sites };
+	struct view_cursor c = { 0 };
+	struct textbuf t = TEXTBUF_INIT;
+	struct view_key key;
+	struct world w;
+
+	world_init(&w, 0, 9);
+	key = (struct view_key){ .process = w.process[0] };
+	for (unsigned i = 0; i < 2; i++) {
+		unsigned n = 0;
+
+		for (unsigned k = 0; k < 300; k++)
+			util_alloc_at(w.u, w.process[0], (int)k, BUFFER_DRAM, 0x1000, 1, 1 + k % 4, 0);
+		textbuf_clear(&t);
+		while (tables[i](&w.view, &key, &c, 1, &t) == 1) {
+			util_alloc_at(w.u, w.process[1], (int)(n % 1000), BUFFER_L1, n << 12, 1, 1 + n % 4, 0);
+			ck_assert_uint_lt(++n, 10000);
+		}
+		view_table_end(&c);
+		textbuf_putc(&t, '\0');
+		for (unsigned k = 0; k < 300; k++) {
+			char column[32];
+			snprintf(column, sizeof(column), " - %u dram ", k);
+			const char *found = strstr(t.data, column);
+			ck_assert_ptr_nonnull(found);
+			ck_assert_ptr_null(strstr(found + 1, column));
+		}
+		ck_assert_int_eq(!strstr(t.data, " l1 "), tables[i] == view_process_sites);
+	}
+	textbuf_clear(&t);
+	ck_assert_int_eq(view_process_sites(&w.view, &key, &c, 200, &t), 1);
+	registry_reset(w.u->reg);
+	w.process[0] = replace_process(&w, w.process[0]);
+	util_alloc_at(w.u, w.process[0], 0, BUFFER_DRAM, 0x1000, 1, 1, 0);
+	textbuf_clear(&t);
+	ck_assert_int_eq(view_process_sites(&w.view, &key, &c, 200, &t), 0);
+	ck_assert_uint_eq(t.len, 0);
+	view_table_end(&c);
+	textbuf_deinit(&t);
+	world_free(&w);
+}
+END_TEST
+
+/* Rows that are not shown are steps, too. */
+START_TEST(skipped_sites_are_steps)
+{
+	struct view_cursor c = { 0 };
+	struct textbuf t = TEXTBUF_INIT;
+	uint64_t pos = 0, removed = 0;
+	unsigned calls = 0;
+	struct world w;
+
+	world_init(&w, 0, 9);
+	for (unsigned i = 1; i <= 3 * VIEW_STEP; i++) {
+		util_alloc_at(w.u, w.process[0], 0, BUFFER_DRAM, 0x1000, 1, util_site(w.u, i), 0);
+		util_release(w.u, w.process[0], 0, 0x1000);
+	}
+	while (registry_reset_device_step(w.u->reg, 0, &pos, 1000, &removed))
+		;
+	while (view_sites(&w.view, NULL, &c, 1000, &t) == 1)
+		calls++;
+	ck_assert_uint_ge(calls, 3);
+	textbuf_putc(&t, '\0');
+	ck_assert_str_eq(t.data, "# site live bytes peak allocs frees growth device type top_frame\n");
 	view_table_end(&c);
 	textbuf_deinit(&t);
 	world_free(&w);
@@ -738,7 +837,8 @@ END_TEST
 static void few_buffers(struct world *w)
 {
 	for (uint64_t i = 0; i < 300; i++)
-		util_alloc(w->u, w->process[i % PROCESSES], (int)(i % DEVICES), BUFFER_DRAM, (i % 50) << 12, 4096);
+		util_alloc_at(w->u, w->process[i % PROCESSES], (int)(i % DEVICES), BUFFER_DRAM, (i % 50) << 12, 4096,
+			      (uint32_t)(i % PLACES), (uint32_t)(i / 3 % PLACES));
 	ingest_exit(&w->u->in, w->process[7], w->u->now);
 	errlog_add(&w->u->errlog, w->u->now, "something");
 }
@@ -786,7 +886,8 @@ static void check_table(struct world *w, view_table table)
 START_TEST(tables_out_of_memory)
 {
 	static const view_table tables[] = { view_allocs,    view_device_allocs, view_process_allocs, view_suspects,
-					     view_processes, view_trace,	 view_device_map,     view_dump };
+					     view_processes, view_trace,	 view_device_map,     view_dump,
+					     view_sites,     view_process_sites };
 	struct world w;
 
 	world_init(&w, 0, 1);
@@ -838,8 +939,8 @@ START_TEST(texts_out_of_memory)
 	static const view_text texts[] = { view_readme,         view_version,     view_error_log,
 					   view_summary,        view_stats,       view_device_summary,
 					   view_device_info,    view_buffer,      view_leak,
-					   view_process_status };
-	struct view_key key = { .device = 0 };
+					   view_process_status, view_site };
+	struct view_key key = { .device = 0, .site = 1 };
 	struct buffer b;
 	struct world w;
 
@@ -896,6 +997,8 @@ static Suite *view_tables_suite(void)
 	tcase_add_test(tc, scanning_is_bounded);
 	tcase_add_test(tc, trace_ends_while_events_come);
 	tcase_add_test(tc, processes_in_pieces);
+	tcase_add_test(tc, sites_in_pieces);
+	tcase_add_test(tc, skipped_sites_are_steps);
 	suite_add_tcase(s, tc);
 	tc = tcase_create("sorted");
 	tcase_set_timeout(tc, 60);

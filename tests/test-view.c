@@ -16,6 +16,7 @@
 #include <string.h>
 
 #include "tests/util-registry.h"
+#include "tracker/symbols.h"
 #include "tracker/view.h"
 
 #ifndef TTALLOC_GOLDEN_DIR
@@ -36,6 +37,9 @@ struct world {
 	uint32_t worker;
 	uint32_t trainer;  /* ended, with buffers left */
 	uint32_t hidden;   /* the server cannot see its pid */
+	struct symbols *symbols;
+	uint32_t site[5];  /* from 1 on */
+	uint32_t tag[3];   /* the same */
 };
 
 static void world_init(struct world *w)
@@ -55,7 +59,9 @@ static void world_init(struct world *w)
 		.ctl_commands = 5,
 		.ctl_refused = 1,
 	};
+	ck_assert_int_eq(symbols_new(&w->symbols, 42), 0);
 	w->view = (struct view){
+		.symbols = w->symbols,
 		.registry = w->u->reg,
 		.trace = &w->u->trace,
 		.errlog = &w->u->errlog,
@@ -66,6 +72,7 @@ static void world_init(struct world *w)
 
 static void world_free(struct world *w)
 {
+	symbols_free(w->symbols);
 	util_free(w->u);
 }
 
@@ -96,12 +103,41 @@ static void world_processes(struct world *w)
 	registry_process_dialect(w->u->reg, w->python, 72);
 	ago(w, 800);
 	w->worker = util_process(w->u, 12400, 1001, "llm worker%1");
-	registry_process_dialect(w->u->reg, w->worker, 144);
+	registry_process_dialect(w->u->reg, w->worker, EVENT_RING);
+	registry_process_ring(w->u->reg, w->worker, true);
 	w->trainer = util_process(w->u, 13000, 1000, "trainer");
 	registry_process_dialect(w->u->reg, w->trainer, 112);
 	ck_assert_int_eq(registry_process_add(w->u->reg, &hidden, w->u->now, &w->hidden), 0);
 	registry_process_reported(w->u->reg, w->hidden, 7);
 	registry_process_lost(w->u->reg, w->hidden, 2);
+}
+
+static uint32_t define_tag(struct world *w, const char *text)
+{
+	return registry_tag(w->u->reg, text, strlen(text), 1000);
+}
+
+/* Frames of every kind: with and without the name of their function, their file, and any of it. */
+static void world_sites(struct world *w)
+{
+	static const uint8_t build_id[] = { 0xab, 0xcd, 0x01 };
+	struct registry *reg = w->u->reg;
+	uint32_t lib = registry_module(reg, build_id, 3, "/usr/lib/libtt metal.so", 23, 1000);
+	uint32_t app = registry_module(reg, NULL, 0, "/opt/app/train", 14, 1000);
+	uint32_t deleted = registry_module(reg, build_id, 2, NULL, 0, 1000);
+	const struct site_frame deep[] = { { lib, 0x1234 }, { app, 0x10 }, { 0, 0x7fff00001234 } };
+	const struct site_frame frame[] = { { app, 0x2000 }, { deleted, 0x77 }, { 0, 0x7f00dead } };
+
+	w->site[1] = registry_site(reg, TTALLOC_STACK_FRAME_POINTER, false, deep, 3, 1000);
+	w->site[2] = registry_site(reg, TTALLOC_STACK_RETURN_ADDRESS, true, &frame[0], 1, 1000);
+	w->site[3] = registry_site(reg, TTALLOC_STACK_RETURN_ADDRESS, false, &frame[1], 1, 1000);
+	w->site[4] = registry_site(reg, 77, false, &frame[2], 1, 1000);
+	w->tag[1] = define_tag(w, "layer 0/attn%");
+	w->tag[2] = define_tag(w, "train");
+	symbols_want(w->symbols, lib, 0x1234);
+	ck_assert_uint_eq(symbols_ask(w->symbols, lib, &(uint64_t){ 0 }, 1), 1);
+	symbols_add(w->symbols, lib, 0x1234, "tt::Buffer::create(int, int)");
+	symbols_want(w->symbols, app, 0x10);
 }
 
 static void world_events(struct world *w)
@@ -110,31 +146,31 @@ static void world_events(struct world *w)
 
 	/* An address with a past, as in the documentation. */
 	ago(w, 103);
-	util_alloc(u, w->python, 0, BUFFER_DRAM, 0x40000000, 524288);
+	util_alloc_at(u, w->python, 0, BUFFER_DRAM, 0x40000000, 524288, w->site[1], 0);
 	ago(w, 102);
 	util_release(u, w->python, 0, 0x40000000);
 	ago(w, 101);
-	util_alloc(u, w->python, 0, BUFFER_DRAM, 0x40000000, 4096);
+	util_alloc_at(u, w->python, 0, BUFFER_DRAM, 0x40000000, 4096, w->site[1], 0);
 	util_release(u, w->python, 0, 0x40000000);
 	ago(w, 61);
-	util_alloc(u, w->python, 0, BUFFER_DRAM, 0x40000000, 12288);
+	util_alloc_at(u, w->python, 0, BUFFER_DRAM, 0x40000000, 12288, w->site[1], w->tag[1]);
 	/* One address of three owners, one of whom ends; references, another size. */
 	ago(w, 60);
-	util_alloc(u, w->trainer, 0, BUFFER_DRAM, 0x40010000, 65536);
-	util_alloc(u, w->worker, 0, BUFFER_DRAM, 0x40010000, 32768);
-	util_alloc(u, w->worker, 0, BUFFER_DRAM, 0x40010000, 32768);
+	util_alloc_at(u, w->trainer, 0, BUFFER_DRAM, 0x40010000, 65536, w->site[2], w->tag[2]);
+	util_alloc_at(u, w->worker, 0, BUFFER_DRAM, 0x40010000, 32768, w->site[1], 0);
+	util_alloc_at(u, w->worker, 0, BUFFER_DRAM, 0x40010000, 32768, w->site[2], w->tag[2]);
 	util_alloc(u, w->worker, 0, BUFFER_DRAM, 0x40010000, 24576);
 	ago(w, 59);
 	util_alloc(u, w->hidden, 0, BUFFER_DRAM, 0x40010000, 1000);
 	/* Every other type. */
-	util_alloc(u, w->python, 0, BUFFER_L1, 0x40000000, 5 * MIB + 790000);
+	util_alloc_at(u, w->python, 0, BUFFER_L1, 0x40000000, 5 * MIB + 790000, w->site[3], 0);
 	util_alloc(u, w->python, 0, BUFFER_SYSTEM_MEMORY, 0x1000, 3 * GIB);
 	util_alloc(u, w->worker, 0, BUFFER_L1_SMALL, 0x2000, 512);
 	util_alloc(u, w->worker, 0, BUFFER_TRACE, 0x7fff00000000, 2 * MIB);
-	util_alloc(u, w->worker, 0, BUFFER_CB, 0x3000, 2048);
+	util_alloc_at(u, w->worker, 0, BUFFER_CB, 0x3000, 2048, w->site[4], 0);
 	load_kernel(w, w->python, TTALLOC_WIRE_KERNEL_APPLICATION, 0xabcdef, 30000);
 	load_kernel(w, w->trainer, TTALLOC_WIRE_KERNEL_FABRIC, 0x77, 10240);
-	util_alloc(u, w->worker, 1, BUFFER_DRAM, 0x50000000, GIB);
+	util_alloc_at(u, w->worker, 1, BUFFER_DRAM, 0x50000000, GIB, w->site[1], w->tag[2]);
 	util_alloc(u, w->trainer, 1, BUFFER_DRAM, 0x90000000, 10 * GIB);
 	/* What could not be booked. */
 	ago(w, 50);
@@ -153,6 +189,7 @@ static void world_busy(struct world *w)
 	world_init(w);
 	registry_device_declare(w->u->reg, 0, 12 * GIB, 96 * MIB, TTALLOC_WIRE_ARCH_WORMHOLE_B0);
 	world_processes(w);
+	world_sites(w);
 	world_events(w);
 }
 
@@ -334,6 +371,34 @@ static void make_process_allocs(struct world *w, struct textbuf *t)
 	make_table(w, view_process_allocs, (struct view_key){ .process = w->worker }, t);
 }
 
+static void make_sites(struct world *w, struct textbuf *t)
+{
+	make_table(w, view_sites, (struct view_key){ 0 }, t);
+}
+
+static void make_process_sites(struct world *w, struct textbuf *t)
+{
+	make_table(w, view_process_sites, (struct view_key){ .process = w->worker }, t);
+}
+
+static void make_site(struct world *w, struct textbuf *t)
+{
+	ck_assert_int_eq(view_site(&w->view, &(struct view_key){ .site = w->site[1] }, t), 0);
+}
+
+static void make_site_truncated(struct world *w, struct textbuf *t)
+{
+	ck_assert_int_eq(view_site(&w->view, &(struct view_key){ .site = w->site[2] }, t), 0);
+}
+
+/* Without anybody who knows names, and found in a way that is not known here. */
+static void make_site_nameless(struct world *w, struct textbuf *t)
+{
+	w->view.symbols = NULL;
+	ck_assert_int_eq(view_site(&w->view, &(struct view_key){ .site = w->site[1] }, t), 0);
+	ck_assert_int_eq(view_site(&w->view, &(struct view_key){ .site = w->site[4] }, t), 0);
+}
+
 static void make_suspects(struct world *w, struct textbuf *t)
 {
 	make_table(w, view_suspects, (struct view_key){ 0 }, t);
@@ -401,6 +466,12 @@ static const struct {
 	{ "allocs-empty", make_allocs, true },
 	{ "device-allocs", make_device_allocs, false },
 	{ "process-allocs", make_process_allocs, false },
+	{ "sites", make_sites, false },
+	{ "sites-empty", make_sites, true },
+	{ "process-sites", make_process_sites, false },
+	{ "site", make_site, false },
+	{ "site-truncated", make_site_truncated, false },
+	{ "site-nameless", make_site_nameless, false },
 	{ "suspects", make_suspects, false },
 	{ "suspects-empty", make_suspects, true },
 	{ "processes", make_processes, false },
@@ -607,7 +678,7 @@ START_TEST(gone)
 	util_release(w.u, w.python, 0, 0x40000000);
 	ck_assert_int_eq(view_buffer(&w.view, &key, &t), -ENOENT);
 	ck_assert_int_eq(view_leak(&w.view, &key, &t), -ENOENT);
-	key = (struct view_key){ .slot = UINT32_MAX, .device = 7, .process = 999 };
+	key = (struct view_key){ .slot = UINT32_MAX, .device = 7, .process = 999, .site = 99 };
 	ck_assert_int_eq(view_buffer(&w.view, &key, &t), -ENOENT);
 	ck_assert_int_eq(view_leak(&w.view, &key, &t), -ENOENT);
 	ck_assert_int_eq(view_device_summary(&w.view, &key, &t), -ENOENT);
@@ -615,9 +686,41 @@ START_TEST(gone)
 	ck_assert_int_eq(view_process_status(&w.view, &key, &t), -ENOENT);
 	ck_assert_int_eq(view_device_allocs(&w.view, &key, &c, 100, &t), -ENOENT);
 	ck_assert_int_eq(view_process_allocs(&w.view, &key, &c, 100, &t), -ENOENT);
+	ck_assert_int_eq(view_process_sites(&w.view, &key, &c, 100, &t), -ENOENT);
+	ck_assert_int_eq(view_site(&w.view, &key, &t), -ENOENT);
+	key.site = 0;
+	ck_assert_int_eq(view_site(&w.view, &key, &t), -ENOENT);
 	ck_assert_int_eq(view_device_map(&w.view, &key, &c, 100, &t), -ENOENT);
 	view_table_end(&c);
 	ck_assert_uint_eq(t.len, 0);
+	textbuf_deinit(&t);
+	world_free(&w);
+}
+END_TEST
+
+/* What was forgotten with its device is no row any more; what comes again is. */
+START_TEST(sites_of_a_forgotten_device)
+{
+	struct textbuf t = TEXTBUF_INIT;
+	uint64_t pos = 0, removed = 0;
+	struct world w;
+
+	world_busy(&w);
+	while (registry_reset_device_step(w.u->reg, 0, &pos, 1000, &removed))
+		;
+	make_sites(&w, &t);
+	make_process_sites(&w, &t);
+	util_alloc_at(w.u, w.python, 0, BUFFER_DRAM, 0x1000, 7, w.site[2], 0);
+	make_sites(&w, &t);
+	textbuf_putc(&t, '\0');
+	ck_assert_str_eq(t.data,
+			 "# site live bytes peak allocs frees growth device type top_frame\n"
+			 "3f4741b293c957e7 1 1073741824 1073741824 1 0 - 1 dram tt::Buffer::create(int,%20int)\n"
+			 "# site live bytes peak allocs frees growth device type top_frame\n"
+			 "3f4741b293c957e7 1 1073741824 1073741824 1 0 - 1 dram tt::Buffer::create(int,%20int)\n"
+			 "# site live bytes peak allocs frees growth device type top_frame\n"
+			 "5a1f4ab33aa0752d 1 7 7 1 0 - 0 dram train+0x2000\n"
+			 "3f4741b293c957e7 1 1073741824 1073741824 1 0 - 1 dram tt::Buffer::create(int,%20int)\n");
 	textbuf_deinit(&t);
 	world_free(&w);
 }
@@ -680,6 +783,25 @@ START_TEST(address_names)
 		ck_assert_msg(!view_parse_address(bad[i], &address), "%s", bad[i]);
 		ck_assert_uint_eq(address, 1);
 	}
+}
+END_TEST
+
+START_TEST(site_names)
+{
+	static const char *const bad[] = { "", "0x", "-", " 3f4741b293c957e7", "3f4741b293c957e7 ", "3f4741b293c957e7g", "0x0x3f4741b293c957e7", "13f4741b293c957e7",
+					   "10000000000000000" };
+	static const char *const good[] = { "3f4741b293c957e7", "3F4741B293C957E7", "0x3f4741b293c957e7", "0X03f4741b293c957e7" };
+	uint32_t site;
+	struct world w;
+
+	world_busy(&w);
+	for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++) {
+		ck_assert_msg(view_site_find(&w.view, good[i], &site) == 0, "%s", good[i]);
+		ck_assert_uint_eq(site, w.site[1]);
+	}
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+		ck_assert_msg(view_site_find(&w.view, bad[i], &site) == -ENOENT, "%s", bad[i]);
+	world_free(&w);
 }
 END_TEST
 
@@ -781,10 +903,12 @@ static Suite *view_suite(void)
 	tcase_add_test(tc, ages_are_not_negative);
 	tcase_add_test(tc, history_is_whole);
 	tcase_add_test(tc, gone);
+	tcase_add_test(tc, sites_of_a_forgotten_device);
 	tcase_add_test(tc, dismissed);
 	suite_add_tcase(s, tc);
 	tc = tcase_create("names");
 	tcase_add_test(tc, address_names);
+	tcase_add_test(tc, site_names);
 	tcase_add_test(tc, leak_names);
 	tcase_add_test(tc, leak_name_spellings);
 	suite_add_tcase(s, tc);

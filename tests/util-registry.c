@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <uthash.h>
 
 struct util *util_new(uint32_t max_buffers, uint32_t history_events, uint32_t history_per_buffer)
 {
@@ -62,7 +63,24 @@ void util_event(struct util *u, struct event e)
 	ingest_events(&u->in, &e, 1, u->now);
 }
 
+uint32_t util_site(struct util *u, uint64_t offset)
+{
+	static const uint8_t build_id[] = { 0xab, 0xcd, 0x01 };
+	uint32_t module = registry_module(u->reg, build_id, sizeof(build_id), "/usr/lib/liba.so", 16, 0);
+	uint32_t site = registry_site(u->reg, TTALLOC_STACK_FRAME_POINTER, false,
+				      &(struct site_frame){ .module = module, .offset = offset }, 1, 0);
+
+	ck_assert_uint_ne(site, 0);
+	return site;
+}
+
 void util_alloc(struct util *u, uint32_t process, int device, unsigned type, uint64_t address, uint64_t size)
+{
+	util_alloc_at(u, process, device, type, address, size, 0, 0);
+}
+
+void util_alloc_at(struct util *u, uint32_t process, int device, unsigned type, uint64_t address, uint64_t size,
+		   uint32_t site, uint32_t tag)
 {
 	static const uint8_t message[BUFFER_TYPES] = {
 		[BUFFER_CB] = TTALLOC_MSG_CB_ALLOC,
@@ -78,6 +96,8 @@ void util_alloc(struct util *u, uint32_t process, int device, unsigned type, uin
 		.address = address,
 		.size = size,
 		.time = u->now,
+		.site = site,
+		.tag = tag,
 	});
 }
 
@@ -104,8 +124,71 @@ static void check_sum(const struct totals *t, const struct sum *s)
 	ck_assert_uint_ge(t->peak, t->bytes);
 }
 
+/* What the live buffers of one account hold; of all processes together PROCESS_NONE. */
+struct site_sum {
+	uint64_t key;
+	struct sum sum;
+	bool seen;
+	UT_hash_handle hh;
+};
+
+static uint64_t site_key(uint32_t process, uint32_t site, unsigned device, unsigned type)
+{
+	return (uint64_t)(uint16_t)process << 48 | (uint64_t)site << 16 | device << 3 | type;
+}
+
+static void site_sum_add(struct site_sum **sums, uint32_t process, const struct buffer *b)
+{
+	uint64_t key = site_key(process, b->site, b->device, b->type);
+	struct site_sum *s;
+
+	if (!b->site)
+		return;
+	HASH_FIND(hh, *sums, &key, sizeof(key), s);
+	if (!s) {
+		s = calloc(1, sizeof(*s));
+		ck_assert_ptr_nonnull(s);
+		s->key = key;
+		HASH_ADD(hh, *sums, key, sizeof(s->key), s);
+	}
+	s->sum.count++;
+	s->sum.bytes += b->size;
+}
+
+static void check_accounts(struct util *u, struct site_sum *sums, uint32_t process)
+{
+	static const struct sum nothing;
+	struct account_info a;
+	uint32_t pos = 0;
+
+	while (registry_account_next(u->reg, process, &pos, &a)) {
+		uint64_t key = site_key(process, a.site, a.device, a.type);
+		struct site_sum *s;
+
+		HASH_FIND(hh, sums, &key, sizeof(key), s);
+		check_sum(&a.totals, s ? &s->sum : &nothing);
+		ck_assert_uint_eq(a.totals.allocs >= a.totals.count + a.totals.frees, 1);
+		if (s) {
+			ck_assert(!s->seen);
+			s->seen = true;
+		}
+	}
+}
+
+static void site_sums_end(struct site_sum *sums)
+{
+	struct site_sum *s, *next;
+
+	HASH_ITER(hh, sums, s, next) {
+		ck_assert(s->seen);
+		HASH_DEL(sums, s);
+		free(s);
+	}
+}
+
 void util_check_totals(struct util *u)
 {
+	struct site_sum *sites = NULL;
 	static struct sum device[DEVICE_MAX][BUFFER_TYPES + 1];
 	static struct sum process[1000][BUFFER_TYPES + 1];
 	struct sum all = { 0 };
@@ -122,6 +205,8 @@ void util_check_totals(struct util *u)
 			sums[i]->count++;
 			sums[i]->bytes += b.size;
 		}
+		site_sum_add(&sites, b.process, &b);
+		site_sum_add(&sites, PROCESS_NONE, &b);
 		suspects += registry_process(u->reg, b.process)->ended &&
 			    !registry_process(u->reg, b.process)->dismissed;
 	}
@@ -137,5 +222,8 @@ void util_check_totals(struct util *u)
 		for (int type = 0; type < BUFFER_TYPES; type++)
 			check_sum(&registry_process(u->reg, p)->type[type], &process[p][type]);
 		check_sum(&registry_process(u->reg, p)->total, &process[p][BUFFER_TYPES]);
+		check_accounts(u, sites, p);
 	}
+	check_accounts(u, sites, PROCESS_NONE);
+	site_sums_end(sites);
 }

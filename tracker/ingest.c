@@ -160,6 +160,8 @@ static void book_alloc(const struct booking *k, uint8_t type)
 		.size = e->size,
 		.time = time_of(k),
 		.seq = k->seq,
+		.site = e->site,
+		.tag = e->tag,
 	};
 	int r = registry_insert(k->in->registry, &b);
 	if (r < 0) {
@@ -309,6 +311,8 @@ static void book(const struct booking *k)
 	case TTALLOC_MSG_DEVICE_INFO_QUERY:
 		counters(k)->queries_total++;
 		break;
+	case TTALLOC_MSG_RING:
+		break;
 	case TTALLOC_MSG_DUMP:
 	case TTALLOC_MSG_DUMP_KERNELS:
 		counters(k)->dumps_total++;
@@ -326,6 +330,9 @@ static void book_one(struct ingest *in, const struct event *e, uint64_t now)
 
 	if (e->reply_from)
 		return;
+	/* Of a ring's event the server's own clock tells when it was reported, which may be a while before it is read. */
+	if (e->dialect == EVENT_RING && e->time >= p->started)
+		k.now = e->time;
 	k.seq = registry_next_seq(in->registry);
 	registry_counters_edit(in->registry)->events_total++;
 	registry_process_event(in->registry, e->process);
@@ -436,6 +443,30 @@ void ingest_note(struct ingest *in, enum trace_kind kind, uint16_t device, int32
 		.type = TRACE_NO_TYPE,
 		.kind = (uint8_t)kind,
 	});
+	registry_touch(in->registry);
+}
+
+void ingest_lost(struct ingest *in, uint32_t process, uint64_t events, uint64_t now)
+{
+	const struct process *p = registry_process(in->registry, process);
+
+	registry_counters_edit(in->registry)->events_lost += events;
+	registry_process_lost(in->registry, process, events);
+	errlog_add(in->errlog, now, "events lost: pid %d (%s): %llu, its ring was full", p->pid, p->comm,
+		   (unsigned long long)events);
+	registry_touch(in->registry);
+}
+
+void ingest_device(struct ingest *in, uint32_t process, uint32_t device, uint64_t dram, uint64_t l1, uint32_t arch,
+		   uint64_t now)
+{
+	const struct process *p = registry_process(in->registry, process);
+
+	if (registry_device_report(in->registry, device, p->uid, dram, l1, arch) == 0)
+		return;
+	registry_counters_edit(in->registry)->refused_events++;
+	errlog_add(in->errlog, now, "device capacity refused: pid %d (%s): device %u: %s", p->pid, p->comm, device,
+		   device < DEVICE_MAX ? "declared otherwise by the command line or another user" : "out of range");
 	registry_touch(in->registry);
 }
 

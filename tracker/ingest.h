@@ -31,6 +31,12 @@ void ingest_events(struct ingest *in, const struct event *events, size_t n, uint
  * when the dialect is not known. `reply` has room for TTALLOC_MSG_MAX bytes. */
 size_t ingest_reply(const struct ingest *in, const struct event *event, uint8_t *reply);
 
+/* A ring's client dropped events of its own accord, for want of room. */
+void ingest_lost(struct ingest *in, uint32_t process, uint64_t events, uint64_t now);
+/* A process told what a device has; 0 = not known. */
+void ingest_device(struct ingest *in, uint32_t process, uint32_t device, uint64_t dram, uint64_t l1, uint32_t arch,
+		   uint64_t now);
+
 /* A process connected, ended: counted and traced. */
 void ingest_connect(struct ingest *in, uint32_t process, uint64_t now);
 void ingest_exit(struct ingest *in, uint32_t process, uint64_t now);

@@ -12,12 +12,14 @@
 
 #include "tracker/listener.h"
 #include "tracker/peer.h"
+#include "tracker/ring.h"
 #include "tracker/watch.h"
 
 struct intake {
 	struct loop *loop;
 	struct log *log;
 	struct watch_set watches;
+	struct ring_set rings;
 	struct peer_set peers;
 	struct listener *listeners;
 	int reserve;  /* a descriptor for turn_away() in listener.c */
@@ -50,9 +52,17 @@ int intake_new(struct intake **inp, const struct intake_config *config)
 	in->peers.ingest = config->ingest;
 	in->peers.info = config->info;
 	in->peers.watches = &in->watches;
+	in->peers.rings = &in->rings;
+	in->rings.loop = config->loop;
+	in->rings.ingest = config->ingest;
+	in->rings.info = config->info;
+	in->rings.sited = config->sited;
+	in->rings.data = config->data;
 	in->peers.dump = config->dump;
 	in->peers.data = config->data;
 	r = watch_set_init(&in->watches, config->loop, config->ingest);
+	if (r == 0)
+		r = ring_set_init(&in->rings);
 	if (r == 0)
 		r = peer_set_init(&in->peers);
 	if (r < 0) {
@@ -80,6 +90,7 @@ void intake_free(struct intake *in)
 		listener_free(l);
 	}
 	peer_set_deinit(&in->peers);
+	ring_set_deinit(&in->rings);
 	watch_set_deinit(&in->watches);
 	if (in->reserve >= 0)
 		close(in->reserve);

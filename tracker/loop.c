@@ -42,6 +42,7 @@ struct loop {
 	struct loop_work *works;
 	struct loop_work **works_end;
 	struct loop_hook *hooks;
+	struct loop_drainer *drainers;
 };
 
 static uint64_t clock_ns(clockid_t clock)
@@ -307,6 +308,27 @@ void loop_hook_add(struct loop *loop, struct loop_hook *h)
 	loop->hooks = h;
 }
 
+void loop_drainer_add(struct loop *loop, struct loop_drainer *d)
+{
+	d->next = loop->drainers;
+	loop->drainers = d;
+}
+
+void loop_drainer_remove(struct loop *loop, struct loop_drainer *d)
+{
+	for (struct loop_drainer **at = &loop->drainers; *at; at = &(*at)->next)
+		if (*at == d) {
+			*at = d->next;
+			return;
+		}
+}
+
+static void run_drainers(const struct loop *loop)
+{
+	for (struct loop_drainer *d = loop->drainers; d; d = d->next)
+		d->drain(d);
+}
+
 static void run_hooks(struct loop *loop)
 {
 	if (!loop->called)
@@ -368,6 +390,7 @@ static bool drain_round(struct loop *loop)
 	int n = epoll_wait(loop->epoll[SET_LATE], late, DRAIN_BATCH, 0);
 
 	pass_ingest(loop);
+	run_drainers(loop);
 	call_all(loop, late, n);
 	return n == DRAIN_BATCH;
 }

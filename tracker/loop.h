@@ -51,6 +51,13 @@ struct loop_work {
 	struct loop_work *next;
 };
 
+/* A way in that epoll does not know of, like memory that clients write to: called whenever ingest sources are drained,
+ * after them and before the late ones. */
+struct loop_drainer {
+	void (*drain)(struct loop_drainer *d);
+	struct loop_drainer *next;
+};
+
 /* Called once at the end of every turn in which anything was called: wakes parked readers and pollers. */
 struct loop_hook {
 	void (*turn)(struct loop_hook *h);
@@ -71,9 +78,11 @@ void loop_timer_cancel(struct loop *loop, struct loop_timer *t);
 void loop_work_add(struct loop *loop, struct loop_work *w);      /* nothing if it is queued already */
 void loop_work_cancel(struct loop *loop, struct loop_work *w);
 void loop_hook_add(struct loop *loop, struct loop_hook *h);
+void loop_drainer_add(struct loop *loop, struct loop_drainer *d);
+void loop_drainer_remove(struct loop *loop, struct loop_drainer *d);  /* nothing if it was not added */
 
-/* Calls every ingest source that has something pending now, until all that was pending when it was called has been
- * taken in. Bounded: what arrives meanwhile may wait for the next call. Not to be called from an ingest callback. */
+/* Calls every ingest source that has something pending now, and every drainer, until all that was pending when it was
+ * called has been taken in. Bounded: what arrives meanwhile may wait for the next call. Not to be called from an ingest callback. */
 void loop_drain(struct loop *loop);
 
 /* Runs until loop_stop(); returns its status, or -errno when waiting failed. */

@@ -10,6 +10,7 @@
  */
 #include "tracker/peer.h"
 
+#include <endian.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -37,6 +38,7 @@ struct peer {
 	struct loop_source source;
 	struct peer_set *set;
 	struct watch *watch;
+	struct ring *ring;       /* NULL: it reports by messages */
 	struct peer *next;
 	struct peer *prev;
 	struct textbuf out;      /* replies that wait */
@@ -188,17 +190,97 @@ static bool enqueue(struct peer *p, const char *data, size_t len)
 	return false;
 }
 
+static bool send_or_enqueue(struct peer *p, const char *data, size_t len)
+{
+	size_t done = out_pending(p) ? 0 : send_now(p, data, len);
+
+	return done == len || enqueue(p, data + done, len - done);
+}
+
 static bool answer(struct peer *p, const struct event *e)
 {
 	char reply[TTALLOC_MSG_MAX];
 	size_t len = ingest_reply(p->set->ingest, e, (uint8_t *)reply);
-	size_t done = e->reply_from;
 
-	if (done >= len)
+	return e->reply_from >= len || send_or_enqueue(p, reply + e->reply_from, len - e->reply_from);
+}
+
+/* ---- rings ---- */
+
+/* A ring that is broken is not read any more; the connection is closed in the next turn. */
+static void ring_broken(void *data, const char *why)
+{
+	struct peer *p = data;
+	const struct process *process = registry_process(p->set->ingest->registry, p->watch->slot);
+
+	errlog_add(p->set->ingest->errlog, loop_now(), "malformed sender: pid %d (%s): its ring has %s", process->pid,
+		   process->comm, why);
+	p->set->info->malformed_senders++;
+	(void)shutdown(p->source.fd, SHUT_RDWR);
+}
+
+/* The answer and, if that is good, the two descriptors. False: it did not go. */
+static bool send_ring(const struct peer *p, const uint8_t *reply, size_t len)
+{
+	int fds[2] = { p->ring ? ring_memory_fd(p->ring) : -1, p->ring ? ring_wake_fd(p->ring) : -1 };
+	union {
+		struct cmsghdr align;
+		char bytes[CMSG_SPACE(sizeof(fds))];
+	} control = { 0 };
+	struct iovec iov = { .iov_base = (void *)(uintptr_t)reply, .iov_len = len };
+	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1 };
+	ssize_t n;
+
+	if (p->ring) {
+		m.msg_control = &control;
+		m.msg_controllen = sizeof(control);
+		*CMSG_FIRSTHDR(&m) = (struct cmsghdr){
+			.cmsg_len = CMSG_LEN(sizeof(fds)), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS
+		};
+		memcpy(CMSG_DATA(CMSG_FIRSTHDR(&m)), fds, sizeof(fds));
+	}
+	do
+		n = sendmsg(p->source.fd, &m, MSG_DONTWAIT | MSG_NOSIGNAL);
+	while (n < 0 && errno == EINTR);
+	return n == (ssize_t)len;
+}
+
+static int make_ring(struct peer *p, const struct event *e)
+{
+	struct ring_owner owner = { .process = p->watch->slot, .broken = ring_broken, .data = p };
+
+	if (e->address != TTALLOC_RING_MAGIC || e->size != TTALLOC_RING_VERSION)
+		return -EPROTONOSUPPORT;
+	if (p->ring)
+		return -EALREADY;
+	/* Descriptors cannot wait in a queue of bytes. */
+	return out_pending(p) ? -EBUSY : ring_new(&p->ring, p->set->rings, &owner);
+}
+
+/* A client wants a ring. Without one it goes on with messages, so a failure is no reason to part. */
+static bool give_ring(struct peer *p, const struct event *e)
+{
+	struct registry *reg = p->set->ingest->registry;
+	uint8_t reply[TTALLOC_DIALECT_144] = { 0 };
+	int r = make_ring(p, e);
+	struct ttalloc_msg_head head = {
+		.type = TTALLOC_MSG_RING_RESPONSE,
+		.device_id = (int32_t)htole32((uint32_t)r),
+		.size = r == 0 ? htole64(TTALLOC_RING_SIZE) : 0,
+		.buffer_id = htole64(TTALLOC_RING_MAGIC),
+	};
+
+	memcpy(reply, &head, sizeof(head));
+	if (r == 0 && send_ring(p, reply, sizeof(reply))) {
+		registry_process_dialect(reg, p->watch->slot, EVENT_RING);
+		p->dialect = EVENT_RING;
 		return true;
-	if (!out_pending(p))
-		done += send_now(p, reply + done, len - done);
-	return done == len || enqueue(p, reply + done, len - done);
+	}
+	if (r == 0)
+		return false;
+	errlog_add(p->set->ingest->errlog, p->set->now, "ring refused: pid %d (%s): %s", p->watch->pid,
+		   registry_process(reg, p->watch->slot)->comm, strerror(-r));
+	return send_or_enqueue(p, (const char *)reply, sizeof(reply));
 }
 
 /* ---- booking ---- */
@@ -206,20 +288,22 @@ static bool answer(struct peer *p, const struct event *e)
 static bool wants_answer(const struct event *e)
 {
 	return e->type == TTALLOC_MSG_QUERY || e->type == TTALLOC_MSG_DEVICE_INFO_QUERY ||
-	       e->type == TTALLOC_MSG_DUMP || e->type == TTALLOC_MSG_DUMP_KERNELS;
+	       e->type == TTALLOC_MSG_DUMP || e->type == TTALLOC_MSG_DUMP_KERNELS || e->type == TTALLOC_MSG_RING;
 }
 
 static bool act(struct peer *p, const struct event *e)
 {
 	if (e->type == TTALLOC_MSG_QUERY || e->type == TTALLOC_MSG_DEVICE_INFO_QUERY)
 		return answer(p, e);
+	if (e->type == TTALLOC_MSG_RING)
+		return give_ring(p, e);
 	p->set->dump(p->set->data);
 	return true;
 }
 
 static void tell_dialect(struct peer *p, uint16_t dialect)
 {
-	if (!dialect || dialect == p->dialect)
+	if (!dialect || dialect == p->dialect || p->ring)
 		return;
 	p->dialect = dialect;
 	registry_process_dialect(p->set->ingest->registry, p->watch->slot, dialect);
@@ -235,6 +319,7 @@ static bool book(struct peer *p, struct event *events, size_t n)
 		events[i].process = owner_of(p, &events[i]);
 		if (!wants_answer(&events[i]))
 			continue;
+		ring_set_drain(p->set->rings);
 		ingest_events(ingest, events + booked, i + 1 - booked, p->set->now);
 		booked = i + 1;
 		if (!act(p, &events[i]))
@@ -356,6 +441,7 @@ static void peer_close(struct peer *p)
 	loop_remove(set->loop, &p->source);
 	close(p->source.fd);
 	forget_out(p);
+	ring_free(p->ring);
 	registry_process_disconnect(set->ingest->registry, p->watch->slot);
 	watch_put(p->watch);
 	set->info->clients--;

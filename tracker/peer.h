@@ -2,7 +2,7 @@
  *
  * peer.h - one connection of a client: receives, has decoded, finds the owner, books, answers.
  *
- * A connection owns its descriptor, its decoder and the replies its client did not read yet (at most PEER_OUT_MAX
+ * A connection owns its descriptor, its decoder, its ring if it asked for one, and the replies its client did not read yet (at most PEER_OUT_MAX
  * bytes; who asks on without reading is disconnected). It is freed when the client closes it or breaks the protocol.
  *
  * Internal to the intake; tests make peers from socketpairs.
@@ -15,6 +15,7 @@
 #include "tracker/event.h"
 #include "tracker/ingest.h"
 #include "tracker/loop.h"
+#include "tracker/ring.h"
 #include "tracker/view.h"
 #include "tracker/watch.h"
 
@@ -30,6 +31,7 @@ struct peer_set {
 	struct ingest *ingest;
 	struct server_info *info;
 	struct watch_set *watches;
+	struct ring_set *rings;
 	void (*dump)(void *data);
 	void *data;
 	uint8_t *buffer;
@@ -38,7 +40,7 @@ struct peer_set {
 	struct peer *peers;
 };
 
-/* Fills the rest; loop, ingest, info, watches, dump and data are set by the caller. 0 or -ENOMEM. */
+/* Fills the rest; loop, ingest, info, watches, rings, dump and data are set by the caller. 0 or -ENOMEM. */
 int peer_set_init(struct peer_set *set);
 /* Closes all connections. */
 void peer_set_deinit(struct peer_set *set);

@@ -69,18 +69,20 @@ static int forget_keys_step(struct registry *reg, int device, uint64_t *pos, uns
 /* Positions of the second half of a device's reset: history keys. */
 #define POS_KEYS (UINT64_C(1) << 40)
 
+static void totals_forget(struct totals *t)
+{
+	t->peak = t->bytes;
+	t->allocs = t->count;
+	t->frees = 0;
+}
+
 static void device_forget(struct device *d)
 {
 	d->known = d->declared || d->total.count;
 	d->epoch += !d->known;
-	for (int type = 0; type < BUFFER_TYPES; type++) {
-		d->type[type].peak = d->type[type].bytes;
-		d->type[type].allocs = d->type[type].count;
-		d->type[type].frees = 0;
-	}
-	d->total.peak = d->total.bytes;
-	d->total.allocs = d->total.count;
-	d->total.frees = 0;
+	for (int type = 0; type < BUFFER_TYPES; type++)
+		totals_forget(&d->type[type]);
+	totals_forget(&d->total);
 }
 
 int registry_reset_device_step(struct registry *reg, unsigned device, uint64_t *pos, unsigned budget,
@@ -100,6 +102,7 @@ int registry_reset_device_step(struct registry *reg, unsigned device, uint64_t *
 	if (more)
 		return 1;
 	device_forget(&reg->device[device]);
+	registry_accounts_each(reg, (int)device, totals_forget);
 	return 0;
 }
 
@@ -131,6 +134,7 @@ void registry_reset_peaks(struct registry *reg)
 		totals_reset_peak(&reg->process[s].p.total);
 	}
 	totals_reset_peak(&reg->total);
+	registry_accounts_each(reg, -1, totals_reset_peak);
 	reg->version++;
 }
 
@@ -138,7 +142,7 @@ static void process_reset(struct registry *reg, uint32_t slot)
 {
 	struct process_slot *s = &reg->process[slot];
 
-	s->holdings = 0;
+	s->holdings = s->first_account = s->last_account = 0;
 	memset(s->p.device_mask, 0, sizeof(s->p.device_mask));
 	memset(s->p.type, 0, sizeof(s->p.type));
 	s->p.total = (struct totals){ 0 };
@@ -164,9 +168,10 @@ static void device_reset(struct device *d)
 
 void registry_reset(struct registry *reg)
 {
-	memset(reg->tag, 0, (size_t)reg->used_chunks * sizeof(*reg->tag));
+	memset(reg->chunk, 0, (size_t)reg->used_chunks * sizeof(*reg->chunk));
 	(void)index_clear(&reg->index);
 	(void)index_clear(&reg->holdings);
+	registry_accounts_clear(reg);
 	history_clear(&reg->history);
 	reg->history.dropped = 0;
 	reg->used_chunks = reg->used_holdings = 1;

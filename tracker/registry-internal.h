@@ -5,9 +5,11 @@
  * registry.c           the arena, records, chunks, holdings, totals, listings and booking
  * registry-process.c   processes: their slots, their pids, who may be forgotten
  * registry-history.c   what is remembered of an address
+ * registry-site.c      modules, call sites and tags, and what each user has of the tables
+ * registry-account.c   the totals of call sites
  * registry-control.c   clean and reset
  *
- * Number 0 of chunks, holdings and history keys is never used: 0 means none.
+ * Number 0 of chunks, holdings, history keys, definitions and accounts is never used: 0 means none.
  */
 #ifndef TRACKER_REGISTRY_INTERNAL_H
 #define TRACKER_REGISTRY_INTERNAL_H
@@ -17,10 +19,14 @@
 #include "tracker/history.h"
 #include "tracker/index.h"
 #include "tracker/registry.h"
+#include "tracker/site.h"
 
 #define CHUNK 16
 #define CHUNK_FULL 0xffffU
 #define MAX_HOLDINGS (UINT32_C(1) << 20)
+#define REGISTRY_FRAMES (UINT32_C(1) << 20)       /* of all sites together */
+#define REGISTRY_MODULE_TEXT (UINT32_C(8) << 20)  /* bytes of build ids and paths */
+#define REGISTRY_TAG_TEXT (UINT32_C(8) << 20)
 
 struct record {
 	uint64_t address;
@@ -30,9 +36,11 @@ struct record {
 	uint64_t time;
 	uint64_t seq;
 	uint32_t refs;
-	uint32_t history;  /* key that holds this buffer's ALLOC; believed only after history_of_record() */
+	uint32_t history;  /* key that holds this buffer's ALLOC; believed only after registry_history_of() */
+	uint32_t account;  /* of its call site; 0 = none */
+	uint32_t tag;
 };
-static_assert(sizeof(struct record) == 40, "a record is 40 bytes");
+static_assert(sizeof(struct record) == 48, "a record is 48 bytes");
 
 struct chunk_tag {
 	uint32_t holding;  /* 0 = the chunk is free */
@@ -58,9 +66,63 @@ struct holding {
 	uint32_t prev;
 };
 
+/* Definitions; `uid` is the user whose share they are of. */
+struct module {
+	uint64_t identity;   /* what it is in the hash of a site */
+	uint32_t text;       /* where its build id begins in module_text, behind that its path, and a NUL */
+	uint32_t path_len;
+	uint32_t uid;
+	uint8_t build_id_len;
+	uint8_t spare[3];
+};
+
+struct site {
+	uint64_t hash;
+	uint32_t frames;     /* number of the first */
+	uint32_t uid;
+	uint8_t n;
+	uint8_t method;
+	bool truncated;
+	uint8_t spare[5];
+};
+
+struct tag {
+	uint32_t text;       /* where it begins in tag_text; ends with a NUL */
+	uint32_t len;
+	uint32_t uid;
+};
+
+/* Totals of a site: of one process, or the sum over all. */
+struct account {
+	struct totals totals;
+	uint32_t site;       /* 0 = free */
+	uint32_t process;    /* slot; PROCESS_NONE in a sum */
+	uint16_t device;
+	uint8_t type;
+	uint8_t spare;
+	uint32_t sum;        /* that this one is part of; 0 in a sum */
+	uint32_t next;       /* of the same process; or of the free list */
+};
+static_assert(sizeof(struct account) == 64, "an account is one cache line");
+
+/* What is divided among users. */
+enum share {
+	SHARE_MODULES,
+	SHARE_MODULE_TEXT,
+	SHARE_SITES,
+	SHARE_FRAMES,
+	SHARE_TAGS,
+	SHARE_TAG_TEXT,
+	SHARE_ACCOUNTS,
+	SHARE_SUMS,
+	SHARES,
+};
+
 struct process_slot {
 	struct process p;
 	uint32_t holdings;      /* list, through holding.next */
+	uint32_t first_account; /* list, through account.next */
+	uint32_t last_account;
 	uint32_t newer_ended;   /* list of those that may be forgotten; slot + 1, 0 = none */
 	uint32_t older_ended;
 	bool forgettable;
@@ -74,12 +136,23 @@ struct registry {
 
 	/* in the arena */
 	struct record *record;
-	struct chunk_tag *tag;
+	struct chunk_tag *chunk;
 	struct chunk_link *link;
 	struct holding *holding;
 	struct process_slot *process;
 	struct device *device;
+	struct module *module;
+	struct site *site;
+	struct site_frame *frame;
+	struct tag *tag;
+	char *module_text;
+	char *tag_text;
+	struct account *account;
+	struct account *sum;    /* over all processes */
 
+	uint32_t used[SHARES];  /* of the tables that only grow also the highest number */
+	uint32_t used_accounts; /* high-water mark */
+	uint32_t free_accounts;
 	uint32_t used_chunks;   /* high-water mark */
 	uint32_t free_chunks;
 	uint32_t used_holdings;
@@ -94,8 +167,11 @@ struct registry {
 
 	struct index index;     /* live buffers and history keys */
 	struct index holdings;
+	struct index definitions;
+	struct index accounts;
 	struct history history;
 	struct pid_entry *pids;   /* uthash, registry-process.c */
+	struct user *users;       /* uthash, registry-site.c */
 
 	struct counters counters;
 	struct totals total;
@@ -139,6 +215,26 @@ void registry_process_deinit(struct registry *reg);
 void registry_process_forget(struct registry *reg, uint32_t slot);
 /* Keeps the list of forgettable processes right after something about `slot` has changed. */
 void registry_process_settle(struct registry *reg, uint32_t slot);
+
+/* ---- registry-site.c ---- */
+
+void registry_users_deinit(struct registry *reg);
+/* One more of that for the user; false = there is none left for it. */
+bool registry_share_take(struct registry *reg, uint32_t uid, enum share what);
+void registry_share_return(struct registry *reg, uint32_t uid, enum share what);
+/* Nobody has any of that. */
+void registry_share_forget(struct registry *reg, enum share what);
+
+/* ---- registry-account.c ---- */
+
+/* The account, made when it is new; 0 = no room (counted in definitions_lost). */
+uint32_t registry_account(struct registry *reg, uint32_t process, unsigned device, unsigned type, uint32_t site);
+/* Gives the accounts of a process that holds nothing back. */
+void registry_accounts_release(struct registry *reg, uint32_t process);
+/* Forgets all; the processes' lists are the caller's to empty. */
+void registry_accounts_clear(struct registry *reg);
+/* Does `act` to the totals of all accounts and sums, or (>= 0) those of a device. */
+void registry_accounts_each(struct registry *reg, int device, void (*act)(struct totals *t));
 
 /* ---- registry-history.c ---- */
 

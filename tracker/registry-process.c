@@ -97,6 +97,8 @@ static void ended_add(struct registry *reg, uint32_t slot)
 		reg->oldest_ended = slot + 1;
 	reg->newest_ended = slot + 1;
 	reg->ended++;
+	if (reg->used[SHARE_ACCOUNTS] > REGISTRY_ACCOUNTS / 4)
+		registry_accounts_release(reg, slot);
 }
 
 /* Takes the process out of its pid's chain. */
@@ -133,6 +135,7 @@ void registry_process_forget(struct registry *reg, uint32_t slot)
 	pid_unlink(reg, slot);
 	while (s->holdings)
 		registry_holding_release(reg, s->holdings);
+	registry_accounts_release(reg, slot);
 	memset(s, 0, sizeof(*s));
 	s->older_ended = reg->free_processes;
 	reg->free_processes = slot + 1;
@@ -266,6 +269,15 @@ void registry_process_disconnect(struct registry *reg, uint32_t slot)
 void registry_process_dialect(struct registry *reg, uint32_t slot, uint16_t dialect)
 {
 	reg->process[slot].p.dialect = dialect;
+}
+
+void registry_process_ring(struct registry *reg, uint32_t slot, bool open)
+{
+	if (open)
+		reg->process[slot].p.rings++;
+	else
+		reg->process[slot].p.rings--;
+	reg->version++;
 }
 
 void registry_process_reported(struct registry *reg, uint32_t slot, int32_t pid)

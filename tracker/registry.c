@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "tracker/registry-internal.h"
 
@@ -17,7 +18,9 @@
 /* ---- layout of the arena ---- */
 
 struct layout {
-	size_t record, tag, link, holding, process, device, keys, events, size;
+	size_t record, chunk, link, holding, process, device, keys, events;
+	size_t module, site, frame, tag, module_text, tag_text, account, sum;
+	size_t size;
 	uint32_t max_chunks;
 };
 
@@ -36,17 +39,35 @@ static struct layout layout_of(const struct registry_config *c)
 	size_t at = 0;
 
 	l.record = reserve(&at, (size_t)l.max_chunks * CHUNK * sizeof(struct record));
-	l.tag = reserve(&at, l.max_chunks * sizeof(struct chunk_tag));
+	l.chunk = reserve(&at, l.max_chunks * sizeof(struct chunk_tag));
 	l.link = reserve(&at, l.max_chunks * sizeof(struct chunk_link));
 	l.holding = reserve(&at, MAX_HOLDINGS * sizeof(struct holding));
 	l.process = reserve(&at, c->max_processes * sizeof(struct process_slot));
 	l.device = reserve(&at, DEVICE_MAX * sizeof(struct device));
 	l.keys = reserve(&at, history_keys_size(c->history_events));
 	l.events = reserve(&at, history_events_size(c->history_events));
+	l.module = reserve(&at, REGISTRY_MODULES * sizeof(struct module));
+	l.site = reserve(&at, REGISTRY_SITES * sizeof(struct site));
+	l.frame = reserve(&at, REGISTRY_FRAMES * sizeof(struct site_frame));
+	l.tag = reserve(&at, REGISTRY_TAGS * sizeof(struct tag));
+	l.module_text = reserve(&at, REGISTRY_MODULE_TEXT);
+	l.tag_text = reserve(&at, REGISTRY_TAG_TEXT);
+	l.account = reserve(&at, REGISTRY_ACCOUNTS * sizeof(struct account));
+	l.sum = reserve(&at, REGISTRY_ACCOUNTS * sizeof(struct account));
 	l.size = at;
 	return l;
 }
 static_assert((REGISTRY_MAX_BUFFERS_LIMIT / CHUNK * 2 + 65536) * CHUNK <= INDEX_VALUE_MAX, "slots fit an index value");
+
+/* Events go to any record, key and remembered event: with large pages, finding the page costs less. The first of each
+ * area stay small, for a server that has little to remember. */
+static void use_large_pages(char *base, size_t from, size_t to)
+{
+	const size_t large = (size_t)2 << 20;
+
+	if (to - from > large)
+		(void)madvise(base + from + large, to - from - large, MADV_HUGEPAGE);
+}
 
 size_t registry_arena_size(const struct registry_config *config)
 {
@@ -65,20 +86,33 @@ int registry_new(struct registry **regp, const struct registry_config *config, v
 	struct layout l = layout_of(config);
 	char *base = arena;
 
+	use_large_pages(base, l.record, l.chunk);
+	use_large_pages(base, l.keys, l.events);
+	use_large_pages(base, l.events, l.module);
 	reg->config = *config;
 	reg->max_buffers = config->max_buffers;
 	reg->max_chunks = l.max_chunks;
 	reg->record = (void *)(base + l.record);
-	reg->tag = (void *)(base + l.tag);
+	reg->chunk = (void *)(base + l.chunk);
 	reg->link = (void *)(base + l.link);
 	reg->holding = (void *)(base + l.holding);
 	reg->process = (void *)(base + l.process);
 	reg->device = (void *)(base + l.device);
+	reg->module = (void *)(base + l.module);
+	reg->site = (void *)(base + l.site);
+	reg->frame = (void *)(base + l.frame);
+	reg->tag = (void *)(base + l.tag);
+	reg->module_text = base + l.module_text;
+	reg->tag_text = base + l.tag_text;
+	reg->account = (void *)(base + l.account);
+	reg->sum = (void *)(base + l.sum);
 	reg->used_chunks = 1;
 	reg->used_holdings = 1;
+	reg->used_accounts = 1;
 	history_init(&reg->history, &reg->index, config->seed, config->history_events, config->history_per_buffer,
 		     base + l.keys, base + l.events);
-	if (index_init(&reg->index) < 0 || index_init(&reg->holdings) < 0) {
+	if (index_init(&reg->index) < 0 || index_init(&reg->holdings) < 0 || index_init(&reg->definitions) < 0 ||
+	    index_init(&reg->accounts) < 0) {
 		registry_free(reg);
 		return -ENOMEM;
 	}
@@ -91,8 +125,11 @@ void registry_free(struct registry *reg)
 	if (!reg)
 		return;
 	registry_process_deinit(reg);
+	registry_users_deinit(reg);
 	index_deinit(&reg->index);
 	index_deinit(&reg->holdings);
+	index_deinit(&reg->definitions);
+	index_deinit(&reg->accounts);
 	free(reg);
 }
 
@@ -156,13 +193,20 @@ uint64_t registry_history_records(const struct registry *reg)
 
 uint64_t registry_memory(const struct registry *reg)
 {
-	return sizeof(*reg) + index_bytes(&reg->index) + index_bytes(&reg->holdings) +
+	return sizeof(*reg) + index_bytes(&reg->index) + index_bytes(&reg->holdings) + index_bytes(&reg->definitions) +
+	       index_bytes(&reg->accounts) +
 	       (uint64_t)reg->used_chunks *
 		       (CHUNK * sizeof(struct record) + sizeof(struct chunk_tag) + sizeof(struct chunk_link)) +
 	       (uint64_t)reg->used_holdings * sizeof(struct holding) +
 	       (uint64_t)reg->used_processes * sizeof(struct process_slot) +
 	       (uint64_t)reg->history.used_keys * sizeof(struct history_key) +
-	       (uint64_t)reg->history.used_events * sizeof(struct history_event);
+	       (uint64_t)reg->history.used_events * sizeof(struct history_event) +
+	       (uint64_t)reg->used[SHARE_MODULES] * sizeof(struct module) +
+	       (uint64_t)reg->used[SHARE_SITES] * sizeof(struct site) +
+	       (uint64_t)reg->used[SHARE_FRAMES] * sizeof(struct site_frame) +
+	       (uint64_t)reg->used[SHARE_TAGS] * sizeof(struct tag) + reg->used[SHARE_MODULE_TEXT] +
+	       reg->used[SHARE_TAG_TEXT] +
+	       ((uint64_t)reg->used_accounts + reg->used[SHARE_SUMS]) * sizeof(struct account);
 }
 
 uint64_t registry_version(const struct registry *reg)
@@ -209,16 +253,39 @@ unsigned registry_device_count(const struct registry *reg)
 	return n;
 }
 
+static void set_capacity(struct registry *reg, struct device *d, uint64_t dram, uint64_t l1, uint32_t arch)
+{
+	d->known = true;
+	d->capacity[BUFFER_DRAM] = dram;
+	d->capacity[BUFFER_L1] = l1;
+	d->arch = arch;
+	reg->version++;
+}
+
 void registry_device_declare(struct registry *reg, unsigned id, uint64_t dram, uint64_t l1, uint32_t arch)
 {
 	if (id >= DEVICE_MAX)
 		return;
-	reg->device[id].known = true;
 	reg->device[id].declared = true;
-	reg->device[id].capacity[BUFFER_DRAM] = dram;
-	reg->device[id].capacity[BUFFER_L1] = l1;
-	reg->device[id].arch = arch;
-	reg->version++;
+	set_capacity(reg, &reg->device[id], dram, l1, arch);
+}
+
+int registry_device_report(struct registry *reg, unsigned id, uint32_t uid, uint64_t dram, uint64_t l1, uint32_t arch)
+{
+	struct device *d;
+	bool same;
+
+	if (id >= DEVICE_MAX)
+		return -ERANGE;
+	d = &reg->device[id];
+	same = d->capacity[BUFFER_DRAM] == dram && d->capacity[BUFFER_L1] == l1 && d->arch == arch;
+	if (d->declared || (d->reported && uid != d->reporter && uid != 0))
+		return same ? 0 : -EPERM;
+	d->reported = true;
+	d->reporter = uid;
+	if (!same || !d->known)
+		set_capacity(reg, d, dram, l1, arch);
+	return 0;
 }
 
 /* ---- totals ---- */
@@ -230,24 +297,30 @@ static void totals_grow(struct totals *t, uint64_t bytes)
 		t->peak = t->bytes;
 }
 
-/* The five sums that a buffer of this holding is part of. */
+/* The sums that a buffer of this holding and this account is part of. */
 struct sums {
-	struct totals *t[5];
+	struct totals *t[7];
+	int n;
 };
 
-static struct sums sums_of(struct registry *reg, const struct holding *h)
+static struct sums sums_of(struct registry *reg, const struct holding *h, uint32_t account)
 {
 	struct device *d = &reg->device[h->device];
 	struct process *p = &reg->process[h->process].p;
+	struct account *a = &reg->account[account];
 
-	return (struct sums){ { &d->type[h->type], &d->total, &p->type[h->type], &p->total, &reg->total } };
+	return (struct sums){
+		.t = { &d->type[h->type], &d->total, &p->type[h->type], &p->total, &reg->total, &a->totals,
+		       &reg->sum[a->sum].totals },
+		.n = account ? 7 : 5,
+	};
 }
 
-static void account_add(struct registry *reg, const struct holding *h, uint64_t size)
+static void sums_add(struct registry *reg, const struct holding *h, uint32_t account, uint64_t size)
 {
-	struct sums s = sums_of(reg, h);
+	struct sums s = sums_of(reg, h, account);
 
-	for (int i = 0; i < 5; i++) {
+	for (int i = 0; i < s.n; i++) {
 		s.t[i]->count++;
 		s.t[i]->allocs++;
 		totals_grow(s.t[i], size);
@@ -255,22 +328,22 @@ static void account_add(struct registry *reg, const struct holding *h, uint64_t 
 }
 
 /* `freed`: given back by a free, not forgotten by a control command. */
-static void account_remove(struct registry *reg, const struct holding *h, uint64_t size, bool freed)
+static void sums_remove(struct registry *reg, const struct holding *h, uint32_t account, uint64_t size, bool freed)
 {
-	struct sums s = sums_of(reg, h);
+	struct sums s = sums_of(reg, h, account);
 
-	for (int i = 0; i < 5; i++) {
+	for (int i = 0; i < s.n; i++) {
 		s.t[i]->count--;
 		s.t[i]->bytes -= size;
 		s.t[i]->frees += freed;
 	}
 }
 
-static void account_resize(struct registry *reg, const struct holding *h, uint64_t from, uint64_t to)
+static void sums_resize(struct registry *reg, const struct holding *h, uint32_t account, uint64_t from, uint64_t to)
 {
-	struct sums s = sums_of(reg, h);
+	struct sums s = sums_of(reg, h, account);
 
-	for (int i = 0; i < 5; i++) {
+	for (int i = 0; i < s.n; i++) {
 		s.t[i]->bytes -= from;
 		totals_grow(s.t[i], to);
 	}
@@ -383,7 +456,7 @@ static int chunk_with_room(struct registry *reg, uint32_t number, uint32_t *chun
 	} else {
 		return -ENOSPC;
 	}
-	reg->tag[*chunk] = (struct chunk_tag){ .holding = number };
+	reg->chunk[*chunk] = (struct chunk_tag){ .holding = number };
 	partial_add(reg, h, *chunk);
 	return 0;
 }
@@ -391,10 +464,10 @@ static int chunk_with_room(struct registry *reg, uint32_t number, uint32_t *chun
 /* A chunk without live records goes back to the free ones. */
 static void chunk_settle(struct registry *reg, struct holding *h, uint32_t chunk)
 {
-	if (reg->tag[chunk].live)
+	if (reg->chunk[chunk].live)
 		return;
 	partial_remove(reg, h, chunk);
-	reg->tag[chunk] = (struct chunk_tag){ 0 };
+	reg->chunk[chunk] = (struct chunk_tag){ 0 };
 	reg->link[chunk] = (struct chunk_link){ .next = reg->free_chunks };
 	reg->free_chunks = chunk;
 }
@@ -404,7 +477,7 @@ static void chunk_settle(struct registry *reg, struct holding *h, uint32_t chunk
 static struct buffer buffer_at(const struct registry *reg, uint32_t slot)
 {
 	const struct record *r = &reg->record[slot];
-	const struct holding *h = &reg->holding[reg->tag[slot / CHUNK].holding];
+	const struct holding *h = &reg->holding[reg->chunk[slot / CHUNK].holding];
 
 	return (struct buffer){
 		.slot = slot,
@@ -414,6 +487,8 @@ static struct buffer buffer_at(const struct registry *reg, uint32_t slot)
 		.kernel_class = r->kernel_class,
 		.refs = r->refs,
 		.history = r->history,
+		.site = reg->account[r->account].site,
+		.tag = r->tag,
 		.address = r->address,
 		.size = r->size,
 		.time = r->time,
@@ -423,7 +498,7 @@ static struct buffer buffer_at(const struct registry *reg, uint32_t slot)
 
 bool registry_buffer(const struct registry *reg, uint32_t slot, struct buffer *out)
 {
-	if (slot / CHUNK >= reg->used_chunks || !(reg->tag[slot / CHUNK].live >> slot % CHUNK & 1))
+	if (slot / CHUNK >= reg->used_chunks || !(reg->chunk[slot / CHUNK].live >> slot % CHUNK & 1))
 		return false;
 	*out = buffer_at(reg, slot);
 	return true;
@@ -445,7 +520,8 @@ void registry_prefetch_entries(const struct registry *reg, unsigned device, uint
 			__builtin_prefetch(&reg->history.key[value]);
 		} else {
 			__builtin_prefetch(&reg->record[value]);
-			__builtin_prefetch(&reg->tag[value / CHUNK]);
+			__builtin_prefetch(&reg->record[value].tag);  /* every other record is in two lines */
+			__builtin_prefetch(&reg->chunk[value / CHUNK]);
 		}
 	}
 }
@@ -591,7 +667,7 @@ int registry_next(const struct registry *reg, const struct buffer_filter *filter
 	unsigned live_mask = CHUNK_FULL << *pos % CHUNK & CHUNK_FULL;
 
 	for (; chunk < reg->used_chunks; chunk++, live_mask = CHUNK_FULL) {
-		const struct chunk_tag *t = &reg->tag[chunk];
+		const struct chunk_tag *t = &reg->chunk[chunk];
 		unsigned live = t->live & live_mask;
 		if (live && filter_wants(reg, filter, t->holding)) {
 			uint32_t slot = (uint32_t)chunk * CHUNK + (uint32_t)__builtin_ctz(live);
@@ -641,7 +717,7 @@ int registry_insert(struct registry *reg, struct buffer *b)
 	if (r < 0)
 		return r;
 	struct holding *h = &reg->holding[number];
-	struct chunk_tag *t = &reg->tag[chunk];
+	struct chunk_tag *t = &reg->chunk[chunk];
 	unsigned at = (unsigned)__builtin_ctz(~(unsigned)t->live);
 
 	b->slot = chunk * CHUNK + at;
@@ -651,6 +727,9 @@ int registry_insert(struct registry *reg, struct buffer *b)
 		chunk_settle(reg, h, chunk);
 		return r;
 	}
+	uint32_t account = b->site ? registry_account(reg, b->process, b->device, b->type, b->site) : 0;
+	if (!account)
+		b->site = 0;
 	reg->record[b->slot] = (struct record){
 		.address = b->address,
 		.size = b->size & ((UINT64_C(1) << 58) - 1),
@@ -658,13 +737,15 @@ int registry_insert(struct registry *reg, struct buffer *b)
 		.time = b->time,
 		.seq = b->seq,
 		.refs = b->refs,
+		.account = account,
+		.tag = b->tag,
 	};
 	__atomic_store_n(&t->live, (uint16_t)(t->live | 1U << at), __ATOMIC_RELEASE);
 	if (t->live == CHUNK_FULL)
 		partial_remove(reg, h, chunk);
 	h->count++;
 	reg->device[b->device].known = true;
-	account_add(reg, h, b->size);
+	sums_add(reg, h, account, b->size);
 	if (p->ended) {
 		reg->suspects += registry_suspected(p);
 		registry_process_settle(reg, b->process);
@@ -676,7 +757,7 @@ int registry_insert(struct registry *reg, struct buffer *b)
 void registry_remove(struct registry *reg, const struct buffer *b, bool freed)
 {
 	uint32_t chunk = b->slot / CHUNK;
-	struct chunk_tag *t = &reg->tag[chunk];
+	struct chunk_tag *t = &reg->chunk[chunk];
 	uint32_t number = t->holding;
 	struct holding *h = &reg->holding[number];
 	struct process *p = &reg->process[b->process].p;
@@ -687,7 +768,7 @@ void registry_remove(struct registry *reg, const struct buffer *b, bool freed)
 	if (was_full)
 		partial_add(reg, h, chunk);
 	h->count--;
-	account_remove(reg, h, b->size, freed);
+	sums_remove(reg, h, reg->record[b->slot].account, b->size, freed);
 	chunk_settle(reg, h, chunk);
 	/* A live process will use its holding again, but may not keep it from others when they get scarce. */
 	if (!h->count && (p->ended || reg->used_holdings > MAX_HOLDINGS / 2))
@@ -708,7 +789,7 @@ int registry_ref(struct registry *reg, struct buffer *b, uint64_t size, uint64_t
 		return -EOVERFLOW;
 	uint32_t key = registry_history_begin(reg, b);
 	if (resized) {
-		account_resize(reg, &reg->holding[reg->tag[b->slot / CHUNK].holding], b->size, size);
+		sums_resize(reg, &reg->holding[reg->chunk[b->slot / CHUNK].holding], r->account, b->size, size);
 		b->size = size;
 		r->size = size & ((UINT64_C(1) << 58) - 1);
 	}

@@ -13,8 +13,9 @@
  *             ├─ holding (process, device, type) ── chunks of 16 records ── record (one live buffer)
  *   device  ──┘
  *
- * A chunk belongs to one holding, so that a 40-byte record need not repeat owner, device and type, and a listing
- * filters chunk by chunk. A live buffer costs 40 bytes of record, 1 byte of chunk and 9.4 to 14.1 bytes of index.
+ * A chunk belongs to one holding, so that a 48-byte record need not repeat owner, device and type, and a listing
+ * filters chunk by chunk. A live buffer costs 48 bytes of record, 1 byte of chunk and 9.4 to 14.1 bytes of index.
+ * Where it was allocated is a number, see site.h.
  *
  * Slot numbers (chunk * 16 + i) are stable while a buffer lives; listings go through them in ascending order, so a
  * cursor is a plain number: every buffer that lives during the whole listing appears exactly once, none twice.
@@ -61,11 +62,14 @@ struct counters {
 	uint64_t queries_total;
 	uint64_t dumps_total;
 	uint64_t history_dropped;  /* events that history had no room for */
+	uint64_t definitions_lost; /* modules, sites and tags that there was no room for; buffers without their site so */
 };
 
 struct device {
 	bool known;               /* has had an event, or its capacity was declared */
 	bool declared;            /* capacity comes from the command line: survives `reset` */
+	bool reported;            /* capacity comes from a client of this user */
+	uint32_t reporter;
 	uint32_t arch;            /* enum ttalloc_wire_arch; 0 = unknown */
 	uint64_t capacity[BUFFER_TYPES];  /* bytes; 0 = unknown */
 	uint32_t epoch;           /* changes when the device is forgotten: part of its directory's identity */
@@ -90,10 +94,11 @@ struct process {
 	int32_t reported_pid;  /* the last pid it gave for itself that was not `pid`, 0 = none */
 	uint32_t uid;
 	uint32_t gid;
-	uint16_t dialect;      /* of its last proved connection; 0 = not known */
+	uint16_t dialect;      /* of its last proved connection, or EVENT_RING; 0 = not known */
 	bool ended;
 	bool dismissed;        /* its remaining buffers are no suspects any more (`reset history`) */
 	uint32_t connections;  /* open now */
+	uint32_t rings;        /* open now, see client/ttalloc-ring.h */
 	uint32_t older;        /* slot + 1 of an older process that had the same pid; 0 = none */
 	uint64_t start_ticks;
 	uint64_t started;
@@ -117,6 +122,8 @@ struct buffer {
 	uint8_t kernel_class;  /* enum ttalloc_wire_kernel_class; only for BUFFER_KERNEL */
 	uint32_t refs;
 	uint32_t history;      /* internal: history key that holds this buffer's own ALLOC, 0 = not written yet */
+	uint32_t site;         /* numbers, see site.h; 0 = none. A reference or resize later on does not change them */
+	uint32_t tag;
 	uint64_t address;
 	uint64_t size;
 	uint64_t time;         /* of the allocation */
@@ -174,6 +181,8 @@ uint32_t registry_process_count(const struct registry *reg);
 void registry_process_connect(struct registry *reg, uint32_t slot);
 void registry_process_disconnect(struct registry *reg, uint32_t slot);
 void registry_process_dialect(struct registry *reg, uint32_t slot, uint16_t dialect);
+/* One of its rings was opened, or closed. */
+void registry_process_ring(struct registry *reg, uint32_t slot, bool open);
 void registry_process_reported(struct registry *reg, uint32_t slot, int32_t pid);
 void registry_process_lost(struct registry *reg, uint32_t slot, uint64_t events);
 /* The process has ended: what it still holds is suspected as `died`. Repeating it does nothing; true the first time. */
@@ -188,6 +197,9 @@ int registry_device_next(const struct registry *reg, unsigned id);
 unsigned registry_device_count(const struct registry *reg);
 /* Declares what a device has; 0 = not told. */
 void registry_device_declare(struct registry *reg, unsigned id, uint64_t dram, uint64_t l1, uint32_t arch);
+/* The same from a client of user `uid`. 0; -ERANGE; -EPERM when the command line, or another user (whom only root
+ * overrules), has said otherwise. */
+int registry_device_report(struct registry *reg, unsigned id, uint32_t uid, uint64_t dram, uint64_t l1, uint32_t arch);
 
 /* ---- reading ---- */
 

@@ -9,6 +9,8 @@
 #include <time.h>
 
 #include "client/ttalloc-proto.h"
+#include "client/ttalloc-ring.h"
+#include "tracker/symbols.h"
 
 #define NS_PER_TENTH (VIEW_NS_PER_S / 10)
 
@@ -26,6 +28,11 @@ static const char *const class_names[] = {
 	[TTALLOC_WIRE_KERNEL_DISPATCH] = "dispatch",
 };
 
+static const char *const method_names[] = {
+	[TTALLOC_STACK_FRAME_POINTER] = "frame-pointer",
+	[TTALLOC_STACK_RETURN_ADDRESS] = "return-address",
+};
+
 #define LENGTH(array) (sizeof(array) / sizeof((array)[0]))
 
 const char *view_arch_name(uint32_t arch)
@@ -36,6 +43,11 @@ const char *view_arch_name(uint32_t arch)
 const char *view_class_name(unsigned kernel_class)
 {
 	return kernel_class < LENGTH(class_names) ? class_names[kernel_class] : "unknown";
+}
+
+const char *view_method_name(unsigned method)
+{
+	return method < LENGTH(method_names) && method_names[method] ? method_names[method] : "unknown";
 }
 
 bool view_owner_is_suspect(const struct process *owner)
@@ -58,6 +70,10 @@ void view_put_comm(struct textbuf *t, const struct process *owner)
 
 void view_put_transport(struct textbuf *t, const struct process *p)
 {
+	if (p->dialect == EVENT_RING) {
+		textbuf_puts(t, "ring");
+		return;
+	}
 	textbuf_puts(t, "socket");
 	if (p->dialect)
 		textbuf_u64(t, p->dialect);
@@ -108,6 +124,58 @@ void view_put_history(struct textbuf *t, const struct history_line *line)
 	view_put_pid(t, line->pid);
 	textbuf_puts(t, " ref=");
 	textbuf_u64(t, line->refs);
+}
+
+/* ---- call sites ---- */
+
+void view_put_hex16(struct textbuf *t, uint64_t v)
+{
+	char text[16];
+
+	for (int i = 16; i-- > 0; v >>= 4)
+		text[i] = "0123456789abcdef"[v & 15];
+	textbuf_put(t, text, sizeof(text));
+}
+
+void view_put_site(struct textbuf *t, const struct registry *reg, uint32_t site)
+{
+	struct site_info info;
+
+	if (registry_site_get(reg, site, &info))
+		view_put_hex16(t, info.hash);
+	else
+		textbuf_putc(t, '-');
+}
+
+void view_put_tag(struct textbuf *t, const struct registry *reg, uint32_t tag)
+{
+	textbuf_escaped(t, registry_tag_text(reg, tag));
+}
+
+const char *view_frame_name(const struct view *v, const struct site_frame *frame)
+{
+	return v->symbols ? symbols_name(v->symbols, frame->module, frame->offset) : NULL;
+}
+
+void view_put_stack(const struct view *v, const struct site_info *site, struct textbuf *t)
+{
+	textbuf_puts(t, "stack ");
+	textbuf_puts(t, view_method_name(site->method));
+	textbuf_putc(t, ' ');
+	textbuf_u64(t, site->n);
+	textbuf_puts(t, site->truncated ? " truncated\n" : "\n");
+	for (unsigned i = 0; i < site->n; i++) {
+		struct module_info module;
+
+		registry_module_get(v->registry, site->frames[i].module, &module);
+		textbuf_puts(t, "  0x");
+		view_put_hex16(t, site->frames[i].offset);
+		textbuf_putc(t, ' ');
+		textbuf_escaped(t, view_frame_name(v, &site->frames[i]));
+		textbuf_putc(t, ' ');
+		textbuf_escaped(t, module.path);
+		textbuf_putc(t, '\n');
+	}
 }
 
 int view_find_history(const struct registry *reg, unsigned device, unsigned type, uint64_t address,

@@ -3,7 +3,8 @@
  * view-part.h - pieces that several views are made of. Private to tracker/view-*.c.
  *
  * Pure, as all views: values in, text out. What comes from outside (comm) is always written escaped, also in the
- * files that are for human eyes: a process must not be able to write control bytes on somebody's terminal.
+ * files that are for human eyes: a process must not be able to write control bytes on somebody's terminal. So are tags,
+ * paths and the names of functions.
  */
 #ifndef TRACKER_VIEW_PART_H
 #define TRACKER_VIEW_PART_H
@@ -12,8 +13,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "tracker/registry.h"
+#include "tracker/site.h"
 #include "tracker/textbuf.h"
+#include "tracker/view.h"
 
 #define VIEW_NS_PER_S UINT64_C(1000000000)
 
@@ -27,7 +29,7 @@ bool view_owner_is_suspect(const struct process *owner);
 /* "-" for 0: a process the server cannot see. */
 void view_put_pid(struct textbuf *t, int32_t pid);
 void view_put_comm(struct textbuf *t, const struct process *owner);
-/* How its events come in: "socket144"; "socket?" while the dialect is not known. */
+/* How its events come in: "ring", "socket144"; "socket?" while the dialect is not known. */
 void view_put_transport(struct textbuf *t, const struct process *p);
 /* "-" for 0. */
 void view_put_known(struct textbuf *t, uint64_t v);
@@ -37,6 +39,18 @@ void view_put_age(struct textbuf *t, uint64_t now, uint64_t then);
 void view_put_utc(struct textbuf *t, uint64_t ns);
 /* "KIND size=N pid=N ref=N"; a free of nothing has no size. */
 void view_put_history(struct textbuf *t, const struct history_line *line);
+
+/* 16 hex digits: so the hash of a site is written. */
+void view_put_hex16(struct textbuf *t, uint64_t v);
+/* The hash of the site, the text of the tag of that number; "-" for 0. */
+void view_put_site(struct textbuf *t, const struct registry *reg, uint32_t site);
+void view_put_tag(struct textbuf *t, const struct registry *reg, uint32_t tag);
+/* "frame-pointer", "return-address"; "unknown" for anything else. */
+const char *view_method_name(unsigned method);
+/* NULL when it is not known (yet). */
+const char *view_frame_name(const struct view *v, const struct site_frame *frame);
+/* "stack METHOD FRAMES[ truncated]", and a line "  OFFSET FUNCTION MODULE" for each frame. */
+void view_put_stack(const struct view *v, const struct site_info *site, struct textbuf *t);
 
 /* Room for the answer of registry_history(), as large as the answer was; free() the array. */
 struct view_history {

@@ -1,14 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later
  *
- * view-record.c - the record of one live buffer, the record of one leak, and the names such files have.
+ * view-record.c - the record of one live buffer, the record of one leak, and the names such files, and those of call
+ * sites, have.
  *
  * A buffer's file is named after (device, type, address), and several processes can hold a buffer there: the file
  * then has one block per buffer, newest first, separated by an empty line. What is remembered of the address
  * belongs to all of them and stands once, in the first block; repeated in each it would grow with the square of
- * their number.
- *
- * Keys of features that are absent in this version (tag, site, stack) are left out: readers ignore unknown keys and
- * do not rely on every key.
+ * their number. The stack of the newest one ends that block; those of the others are in the files of their sites.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -53,6 +51,11 @@ static void put_block(const struct view *v, const struct buffer *b, struct textb
 	textbuf_puts(t, "\nallocated ");
 	textbuf_time(t, b->time);
 	put_number(t, "\nseq ", b->seq);
+	textbuf_puts(t, "tag ");
+	view_put_tag(t, v->registry, b->tag);
+	textbuf_puts(t, "\nsite ");
+	view_put_site(t, v->registry, b->site);
+	textbuf_putc(t, '\n');
 }
 
 static void put_past(const struct view *v, const struct buffer *b, struct textbuf *t)
@@ -78,6 +81,14 @@ static void put_past(const struct view *v, const struct buffer *b, struct textbu
 	free(history.line);
 }
 
+static void put_stack(const struct view *v, const struct buffer *b, struct textbuf *t)
+{
+	struct site_info site;
+
+	if (registry_site_get(v->registry, b->site, &site))
+		view_put_stack(v, &site, t);
+}
+
 int view_buffer(const struct view *v, const struct view_key *k, struct textbuf *t)
 {
 	struct buffer found[BLOCKS_MAX], named;
@@ -89,8 +100,10 @@ int view_buffer(const struct view *v, const struct view_key *k, struct textbuf *
 		if (i)
 			textbuf_putc(t, '\n');
 		put_block(v, &found[i], t);
-		if (!i)
+		if (!i) {
 			put_past(v, &found[i], t);
+			put_stack(v, &found[i], t);
+		}
 	}
 	if (n > BLOCKS_MAX)
 		textbuf_printf(t, "\nmore %zu\n", n - BLOCKS_MAX);
@@ -118,6 +131,7 @@ int view_leak(const struct view *v, const struct view_key *k, struct textbuf *t)
 	textbuf_puts(t, " without freeing it\n");
 	put_block(v, &b, t);
 	put_past(v, &b, t);
+	put_stack(v, &b, t);
 	return 0;
 }
 
@@ -137,6 +151,11 @@ void view_leak_name(const struct view *v, const struct buffer *b, struct textbuf
 	textbuf_addr(t, b->address);
 	textbuf_putc(t, '-');
 	textbuf_u64(t, b->seq);
+}
+
+void view_site_name(const struct view *v, uint32_t site, struct textbuf *t)
+{
+	view_put_site(t, v->registry, site);
 }
 
 static int digit_value(char c)
@@ -208,6 +227,18 @@ bool view_parse_address(const char *name, uint64_t *address)
 		return false;
 	*address = value;
 	return true;
+}
+
+int view_site_find(const struct view *v, const char *name, uint32_t *site)
+{
+	uint64_t hash;
+
+	if (name[0] == '0' && (name[1] == 'x' || name[1] == 'X'))
+		name += 2;
+	if (!take_digits(&name, 16, &hash) || *name)
+		return -ENOENT;
+	*site = registry_site_find(v->registry, hash);
+	return *site ? 0 : -ENOENT;
 }
 
 struct leak_name {

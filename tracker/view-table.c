@@ -5,9 +5,7 @@
  *
  * The cursor is a slot number, or a trace position, and nothing else is remembered, so a reader that never comes
  * back costs nothing. Rows of buffers are what a listing of millions consists of and do not go through printf; what
- * neighbours share (device and type, owner) is written once and copied.
- *
- * Columns of features that are absent in this version (site, tag) keep their place and show "-".
+ * neighbours share (device and type, owner, site and tag) is written once and copied.
  */
 #include <errno.h>
 
@@ -34,22 +32,41 @@ struct row_parts {
 	uint16_t device;
 	uint8_t type;
 	uint32_t process;
+	uint32_t site;
+	uint32_t tag;
 	struct textbuf head;   /* "device type " */
 	struct textbuf owner;  /* " pid uid " */
-	struct textbuf tail;   /* " site tag comm\n" */
+	struct textbuf place;  /* " site tag " */
+	struct textbuf tail;   /* "comm\n" */
 };
 
 static void row_parts_deinit(struct row_parts *parts)
 {
 	textbuf_deinit(&parts->head);
 	textbuf_deinit(&parts->owner);
+	textbuf_deinit(&parts->place);
 	textbuf_deinit(&parts->tail);
+}
+
+static void row_parts_set_place(struct row_parts *parts, const struct view *v, const struct buffer *b)
+{
+	if (parts->valid && parts->site == b->site && parts->tag == b->tag)
+		return;
+	textbuf_clear(&parts->place);
+	textbuf_putc(&parts->place, ' ');
+	view_put_site(&parts->place, v->registry, b->site);
+	textbuf_putc(&parts->place, ' ');
+	view_put_tag(&parts->place, v->registry, b->tag);
+	textbuf_putc(&parts->place, ' ');
+	parts->site = b->site;
+	parts->tag = b->tag;
 }
 
 static void row_parts_set(struct row_parts *parts, const struct view *v, const struct buffer *b)
 {
 	const struct process *owner;
 
+	row_parts_set_place(parts, v, b);
 	if (parts->valid && parts->device == b->device && parts->type == b->type && parts->process == b->process)
 		return;
 	owner = registry_process(v->registry, b->process);
@@ -65,7 +82,6 @@ static void row_parts_set(struct row_parts *parts, const struct view *v, const s
 	textbuf_u64(&parts->owner, owner ? owner->uid : 0);
 	textbuf_putc(&parts->owner, ' ');
 	textbuf_clear(&parts->tail);
-	textbuf_puts(&parts->tail, " - - ");
 	view_put_comm(&parts->tail, owner);
 	textbuf_putc(&parts->tail, '\n');
 	parts->valid = true;
@@ -99,6 +115,7 @@ static void put_row_end(struct textbuf *t, const struct row_parts *parts, const 
 	textbuf_time(t, b->time);
 	textbuf_putc(t, ' ');
 	textbuf_u64(t, b->seq);
+	put_part(t, &parts->place);
 	put_part(t, &parts->tail);
 }
 

@@ -41,6 +41,7 @@ static const struct {
 	{ "sort -k5nr @/allocs | head", "the largest buffers of all" },
 	{ "du -sh @/device0/dram", "memory in use, as disk usage" },
 	{ "ls -lst @/device0/dram | head", "the newest buffers" },
+	{ "sort -k3nr @/sites | head", "the call sites that hold most" },
 	{ "find @/device0/dram -user bob -mmin +60", "bob's, older than an hour" },
 	{ "cat @/device0/dram/0x40000000", "one buffer: owner, time, history" },
 	{ "awk '$5==\"free\"' @/device0/map", "the holes between the buffers" },
@@ -53,8 +54,9 @@ static const struct {
 static const char readme_tail[] =
 	"\n"
 	"Files\n"
-	"  summary processes allocs suspects events trace stats error_log version ctl\n"
-	"  leaks/<name>  dumps/<n>  options/<name>  pids/<pid>/{status,allocs,ctl}\n"
+	"  summary processes allocs suspects sites events trace stats error_log version\n"
+	"  ctl  leaks/<name>  stacks/<site>  dumps/<n>  options/<name>\n"
+	"  pids/<pid>/{status,allocs,sites,ctl}\n"
 	"  device<N>/{summary,info,allocs,map}  device<N>/<type>/<address>\n"
 	"  with the types dram l1 system_memory l1_small trace cb kernel\n"
 	"\n"
@@ -176,6 +178,11 @@ int view_stats(const struct view *v, const struct view_key *k, struct textbuf *t
 	put_key(t, "refused_clients", server->refused_clients);
 	put_key(t, "max_buffers", registry_max_buffers(v->registry));
 	put_key(t, "peak_bytes", totals.peak);
+	put_key(t, "rings", server->rings);
+	put_key(t, "sites", registry_sites(v->registry));
+	put_key(t, "tags", registry_tags(v->registry));
+	put_key(t, "modules", registry_modules(v->registry));
+	put_key(t, "definitions_lost", counters->definitions_lost);
 	return 0;
 }
 
@@ -272,6 +279,7 @@ int view_process_status(const struct view *v, const struct view_key *k, struct t
 	textbuf_putc(t, '\n');
 	put_key(t, "events", p->events);
 	put_key(t, "lost", p->lost);
+	put_key(t, "rings", p->rings);
 	for (unsigned type = 0; type < BUFFER_TYPES; type++) {
 		const struct totals *totals = &p->type[type];
 		const char *name = buffer_type_name(type);

@@ -35,6 +35,7 @@ struct server_info {
 	const char *socket;         /* NULL when off */
 	const char *compat_socket;  /* NULL when off */
 	uint32_t clients;           /* open connections */
+	uint32_t rings;             /* of them with a ring */
 	uint32_t max_clients;
 	uint64_t malformed_senders;
 	uint64_t refused_clients;   /* connections turned away at max_clients or for want of process slots */
@@ -43,12 +44,15 @@ struct server_info {
 	uint64_t ctl_refused;       /* refused, parsed or not */
 };
 
+struct symbols;
+
 struct view {
 	const struct registry *registry;
 	const struct trace *trace;
 	const struct errlog *errlog;
 	const struct server_info *server;
 	uint64_t now;
+	const struct symbols *symbols;  /* names of functions (symbols.h); NULL: none are known */
 };
 
 /* What a path's variable parts stand for; only the fields that the path has are set. */
@@ -57,6 +61,7 @@ struct view_key {
 	unsigned type;     /* enum buffer_type, <type> */
 	uint32_t slot;     /* buffer slot: the newest live buffer of that name, or the suspect */
 	uint32_t process;  /* process slot, pids/<pid> */
+	uint32_t site;     /* number of a call site, stacks/<site> */
 };
 
 /* 0, or -ENOENT when what the key names is gone. Out of memory is remembered in the textbuf. */
@@ -71,6 +76,7 @@ int view_device_summary(const struct view *v, const struct view_key *k, struct t
 int view_device_info(const struct view *v, const struct view_key *k, struct textbuf *t);
 int view_buffer(const struct view *v, const struct view_key *k, struct textbuf *t);       /* device<N>/<type>/<addr> */
 int view_leak(const struct view *v, const struct view_key *k, struct textbuf *t);         /* leaks/<name> */
+int view_site(const struct view *v, const struct view_key *k, struct textbuf *t);         /* stacks/<site> */
 int view_process_status(const struct view *v, const struct view_key *k, struct textbuf *t);
 
 /* How far the reading of a table has come; zeroed at its start, given to view_table_end() at its end. */
@@ -96,6 +102,10 @@ int view_process_allocs(const struct view *v, const struct view_key *k, struct v
 			struct textbuf *t);
 int view_suspects(const struct view *v, const struct view_key *k, struct view_cursor *c, size_t want,
 		  struct textbuf *t);
+/* Totals of call sites, live and past, by device and type: over all processes, and of one. */
+int view_sites(const struct view *v, const struct view_key *k, struct view_cursor *c, size_t want, struct textbuf *t);
+int view_process_sites(const struct view *v, const struct view_key *k, struct view_cursor *c, size_t want,
+		       struct textbuf *t);
 int view_processes(const struct view *v, const struct view_key *k, struct view_cursor *c, size_t want,
 		   struct textbuf *t);
 int view_trace(const struct view *v, const struct view_key *k, struct view_cursor *c, size_t want, struct textbuf *t);
@@ -109,6 +119,9 @@ int view_dump(const struct view *v, const struct view_key *k, struct view_cursor
 void view_leak_name(const struct view *v, const struct buffer *b, struct textbuf *t);
 /* "pid<pid>-device<N>-<type>-<addr>-<seq>" -> the slot of that suspect, or -ENOENT. Any spelling of the numbers. */
 int view_leak_find(const struct view *v, const char *name, uint32_t *slot);
+/* Of a call site: 16 hex digits; any spelling of the number is found. 0 or -ENOENT. */
+void view_site_name(const struct view *v, uint32_t site, struct textbuf *t);
+int view_site_find(const struct view *v, const char *name, uint32_t *site);
 /* "0x40000000", "0x000040000000", upper case: -> the address; false for anything else. */
 bool view_parse_address(const char *name, uint64_t *address);
 

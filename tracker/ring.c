@@ -1,0 +1,693 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * ring.c - see ring.h. One round: two looks at all lanes of the active rings, a merge of what they found, booking.
+ */
+#include "tracker/ring.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/membarrier.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/timerfd.h>
+#include <unistd.h>
+
+#include "tracker/site.h"
+
+#define NS_PER_US UINT64_C(1000)
+#define NS_PER_MS UINT64_C(1000000)
+#define NS_PER_S UINT64_C(1000000000)
+#define POLL_NS (RING_POLL_US * NS_PER_US)
+#define QUIET_NS (RING_QUIET_MS * NS_PER_MS)
+#define CLOCKSOURCE "/sys/devices/system/clocksource/clocksource0/current_clocksource"
+
+/* Numbers of a connection's definitions, as the registry knows them. */
+struct ring_numbers {
+	uint32_t *number;  /* NULL: none yet */
+	uint32_t max;
+};
+
+enum ring_state {
+	RING_ACTIVE,
+	RING_ARMED,
+	RING_BROKEN,
+};
+
+struct ring {
+	struct loop_source wake;
+	struct ring_set *set;
+	struct ring_owner owner;
+	struct ttalloc_ring *memory;
+	int fd;
+	enum ring_state state;
+	bool arming;
+	uint32_t lanes;
+	uint64_t last;                /* when a record was taken, monotonic ns */
+	struct ring *next;            /* in the list of active ones */
+	struct ring *prev;
+	struct ring_numbers modules;
+	struct ring_numbers sites;
+	struct ring_numbers tags;
+	struct lane lane[TTALLOC_LANES];
+};
+
+/* ---- lists ---- */
+
+static void activate(struct ring *r)
+{
+	struct ring_set *set = r->set;
+
+	r->state = RING_ACTIVE;
+	r->prev = NULL;
+	r->next = set->active;
+	if (r->next)
+		r->next->prev = r;
+	set->active = r;
+}
+
+static void deactivate(struct ring *r, enum ring_state state)
+{
+	if (r->state == RING_ACTIVE) {
+		if (r->next)
+			r->next->prev = r->prev;
+		if (r->prev)
+			r->prev->next = r->next;
+		else
+			r->set->active = r->next;
+	}
+	r->state = state;
+}
+
+static void set_period(struct ring_set *set, uint64_t ns)
+{
+	struct itimerspec t = { .it_interval = { .tv_sec = (time_t)(ns / NS_PER_S), .tv_nsec = (long)(ns % NS_PER_S) } };
+
+	if (set->period == ns)
+		return;
+	set->period = ns;
+	t.it_value = t.it_interval;
+	(void)timerfd_settime(set->timer.fd, 0, &t, NULL);
+}
+
+static void break_ring(struct ring *r, const char *why)
+{
+	if (r->state == RING_BROKEN)
+		return;
+	deactivate(r, RING_BROKEN);
+	r->owner.broken(r->owner.data, why);
+}
+
+/* ---- definitions ---- */
+
+static uint32_t owner_uid(const struct ring *r)
+{
+	return registry_process(r->set->ingest->registry, r->owner.process)->uid;
+}
+
+static uint32_t number_of(const struct ring_numbers *n, uint64_t own)
+{
+	return n->number && own <= n->max ? n->number[own] : 0;
+}
+
+/* False: a number that the contract does not have. Without memory the definition is lost, like one there is no room for. */
+static bool number_set(struct ring_numbers *n, uint32_t own, uint32_t number)
+{
+	if (own < 1 || own > n->max)
+		return false;
+	if (!n->number)
+		n->number = calloc((size_t)n->max + 1, sizeof(*n->number));
+	if (n->number)
+		n->number[own] = number;
+	return true;
+}
+
+static bool define_module(struct ring *r, uint32_t number, const uint8_t *bytes, size_t len)
+{
+	size_t id;
+
+	if (len < 1 || bytes[0] > len - 1)
+		return false;
+	id = bytes[0];
+	return number_set(&r->modules, number,
+			  registry_module(r->set->ingest->registry, bytes + 1, id, (const char *)bytes + 1 + id,
+					  len - 1 - id, owner_uid(r)));
+}
+
+static bool define_site(struct ring *r, uint32_t number, const uint8_t *bytes, size_t len)
+{
+	struct site_frame frame[TTALLOC_FRAMES_MAX];
+	struct ttalloc_site_head head;
+	uint64_t word;
+
+	if (len < sizeof(head))
+		return false;
+	memcpy(&head, bytes, sizeof(head));
+	if (head.frames < 1 || head.frames > TTALLOC_FRAMES_MAX || len != sizeof(head) + head.frames * sizeof(word))
+		return false;
+	for (unsigned i = 0; i < head.frames; i++) {
+		memcpy(&word, bytes + sizeof(head) + i * sizeof(word), sizeof(word));
+		frame[i] = (struct site_frame){
+			.module = number_of(&r->modules, word >> TTALLOC_FRAME_MODULE_SHIFT),
+			.offset = word & ((UINT64_C(1) << TTALLOC_FRAME_MODULE_SHIFT) - 1),
+		};
+	}
+	word = registry_site(r->set->ingest->registry, head.method, head.truncated, frame, head.frames, owner_uid(r));
+	if (word && r->set->sited)
+		r->set->sited(r->set->data, (uint32_t)word, r->owner.process);
+	return number_set(&r->sites, number, (uint32_t)word);
+}
+
+static bool define_tag(struct ring *r, uint32_t number, const uint8_t *bytes, size_t len)
+{
+	if (len < 1 || len > TTALLOC_NAME_MAX)
+		return false;
+	return number_set(&r->tags, number,
+			  registry_tag(r->set->ingest->registry, (const char *)bytes, len, owner_uid(r)));
+}
+
+static bool define_device(struct ring *r, uint32_t number, const uint8_t *bytes, size_t len)
+{
+	struct ttalloc_device_data d;
+
+	if (len != sizeof(d))
+		return false;
+	memcpy(&d, bytes, sizeof(d));
+	ingest_device(r->set->ingest, r->owner.process, number, d.dram, d.l1, d.arch, r->set->now);
+	return true;
+}
+
+static bool define(struct ring *r, uint8_t kind, uint32_t number, const uint8_t *bytes, size_t len)
+{
+	switch (kind) {
+	case TTALLOC_RECORD_MODULE:
+		return define_module(r, number, bytes, len);
+	case TTALLOC_RECORD_SITE:
+		return define_site(r, number, bytes, len);
+	case TTALLOC_RECORD_TAG:
+		return define_tag(r, number, bytes, len);
+	default:
+		return define_device(r, number, bytes, len);
+	}
+}
+
+/* The records that follow the first one of a definition were published with it. */
+static bool take_definition(struct ring *r, struct lane *l, const struct ttalloc_record *first)
+{
+	const struct ttalloc_record_definition *d = &first->definition;
+	uint8_t bytes[TTALLOC_DEFINITION_MAX];
+	struct ttalloc_record more;
+	size_t have, piece;
+
+	if (d->length > sizeof(bytes))
+		return false;
+	have = d->length < sizeof(d->bytes) ? d->length : sizeof(d->bytes);
+	memcpy(bytes, d->bytes, have);
+	for (; have < d->length; have += piece) {
+		if (l->pos == l->second || lane_take(l, &more) < 0 || more.kind != TTALLOC_RECORD_MORE)
+			return false;
+		piece = d->length - have < sizeof(more.more) ? d->length - have : sizeof(more.more);
+		memcpy(bytes + have, more.more, piece);
+	}
+	return define(r, first->kind, d->number, bytes, d->length);
+}
+
+/* ---- events ---- */
+
+static void flush(struct ring_set *set)
+{
+	ingest_events(set->ingest, set->batch, set->batched, set->now);
+	set->batched = 0;
+}
+
+static bool is_event(uint8_t kind)
+{
+	return kind == TTALLOC_RECORD_ALLOC || kind == TTALLOC_RECORD_FREE ||
+	       (kind >= TTALLOC_RECORD_CB_ALLOC && kind <= TTALLOC_RECORD_KERNEL_UNLOAD);
+}
+
+static void take_event(struct ring *r, const struct ttalloc_record *record)
+{
+	struct ring_set *set = r->set;
+
+	set->batch[set->batched++] = (struct event){
+		.type = record->kind,
+		.wire_type = record->event.type,
+		.dialect = EVENT_RING,
+		.device = record->event.device,
+		.process = r->owner.process,
+		.address = record->event.address,
+		.size = record->event.size,
+		.time = stamp_time(&set->scale, record->stamp),
+		.site = number_of(&r->sites, record->event.site),
+		.tag = number_of(&r->tags, record->event.tag),
+	};
+	if (set->batched == RING_BATCH)
+		flush(set);
+}
+
+/* Takes what stands next in the lane. False: nonsense. */
+static bool take(struct ring *r, struct lane *l)
+{
+	struct ttalloc_record record;
+
+	if (lane_take(l, &record) < 0)
+		return false;
+	if (is_event(record.kind)) {
+		take_event(r, &record);
+		return true;
+	}
+	return record.kind >= TTALLOC_RECORD_MODULE && record.kind <= TTALLOC_RECORD_DEVICE &&
+	       take_definition(r, l, &record);
+}
+
+/* ---- the merge: a heap of lanes ---- */
+
+static void sift_down(struct ring_set *set, size_t at)
+{
+	struct ring_source moving = set->source[at];
+	size_t child;
+
+	while ((child = 2 * at + 1) < set->sources) {
+		if (child + 1 < set->sources && set->source[child + 1].stamp < set->source[child].stamp)
+			child++;
+		if (moving.stamp <= set->source[child].stamp)
+			break;
+		set->source[at] = set->source[child];
+		at = child;
+	}
+	set->source[at] = moving;
+}
+
+static void drop_top(struct ring_set *set)
+{
+	set->source[0] = set->source[--set->sources];
+	if (set->sources)
+		sift_down(set, 0);
+}
+
+/* The stamp up to which the first lane of the heap may go on before another one's turn comes. */
+static uint64_t turn_of_others(const struct ring_set *set)
+{
+	uint64_t stamp = UINT64_MAX;
+
+	for (size_t i = 1; i < 3 && i < set->sources; i++)
+		if (set->source[i].stamp < stamp)
+			stamp = set->source[i].stamp;
+	return stamp;
+}
+
+/* Takes records of the first lane until another one's turn comes; returns how many. */
+static uint64_t take_run(struct ring_set *set, uint64_t bound, uint64_t limit)
+{
+	struct ring_source *top = &set->source[0];
+	uint64_t others = turn_of_others(set), taken = 0, stamp;
+
+	do {
+		taken++;
+		if (!take(top->ring, top->lane)) {
+			break_ring(top->ring, "a record that makes no sense");
+			drop_top(set);
+			return taken;
+		}
+		if (!lane_peek(top->lane, bound, &stamp)) {
+			drop_top(set);
+			return taken;
+		}
+		top->stamp = stamp;
+	} while (stamp <= others && taken < limit);
+	sift_down(set, 0);
+	return taken;
+}
+
+static void merge(struct ring_set *set, uint64_t bound, uint64_t limit)
+{
+	for (size_t i = set->sources / 2; i-- > 0;)
+		sift_down(set, i);
+	while (set->sources && limit) {
+		if (set->source[0].ring->state == RING_BROKEN)
+			drop_top(set);
+		else
+			limit -= take_run(set, bound, limit);
+	}
+	flush(set);
+}
+
+/* ---- one round ---- */
+
+static uint64_t counter(const struct ring_set *set)
+{
+	return set->clock == TTALLOC_CLOCK_COUNTER ? ttalloc_ticks_ordered() : ttalloc_clock_monotonic();
+}
+
+/* Lanes that have come into use since the last look. */
+static bool meet_lanes(struct ring *r)
+{
+	uint32_t n = atomic_load_explicit(&r->memory->lanes, memory_order_acquire);
+
+	if (n < r->lanes || n > TTALLOC_LANES)
+		return false;
+	for (; r->lanes < n; r->lanes++)
+		r->lane[r->lanes].memory =
+			(struct ttalloc_lane *)(void *)((char *)r->memory + TTALLOC_LANE_OFFSET(r->lanes));
+	return true;
+}
+
+static void look(struct ring *r, int (*lane_look)(struct lane *l))
+{
+	if (!meet_lanes(r)) {
+		break_ring(r, "a number of lanes that makes no sense");
+		return;
+	}
+	for (uint32_t i = 0; i < r->lanes; i++)
+		if (lane_look(&r->lane[i]) < 0) {
+			break_ring(r, "a position that makes no sense");
+			return;
+		}
+}
+
+static void look_all(struct ring_set *set, int (*lane_look)(struct lane *l))
+{
+	struct ring *next;
+
+	for (struct ring *r = set->active; r; r = next) {
+		next = r->next;
+		look(r, lane_look);
+	}
+}
+
+/* Room for all lanes of the active rings. False: no memory. */
+static bool make_room(struct ring_set *set)
+{
+	struct ring_source *bigger;
+	size_t lanes = 0;
+
+	for (const struct ring *r = set->active; r; r = r->next)
+		lanes += r->lanes;
+	if (lanes <= set->sources_max)
+		return true;
+	bigger = realloc(set->source, 2 * lanes * sizeof(*bigger));
+	if (!bigger)
+		return false;
+	set->source = bigger;
+	set->sources_max = 2 * lanes;
+	return true;
+}
+
+static void collect(struct ring_set *set, uint64_t bound)
+{
+	set->sources = 0;
+	for (struct ring *r = set->active; r; r = r->next)
+		for (uint32_t i = 0; i < r->lanes; i++) {
+			struct ring_source s = { .ring = r, .lane = &r->lane[i] };
+
+			if (lane_peek(s.lane, bound, &s.stamp))
+				set->source[set->sources++] = s;
+		}
+}
+
+/* Tells the clients how far we are, and hears what they had no room for. Returns whether the ring had anything. */
+static bool account(struct ring *r)
+{
+	struct ring_set *set = r->set;
+	uint64_t dropped = 0;
+	bool moved = false;
+
+	for (uint32_t i = 0; i < r->lanes; i++) {
+		moved |= r->lane[i].head != r->lane[i].pos;
+		lane_publish(&r->lane[i]);
+		dropped += lane_newly_dropped(&r->lane[i]);
+	}
+	if (dropped)
+		ingest_lost(set->ingest, r->owner.process, dropped, set->now);
+	return moved || dropped;
+}
+
+/* Books what is published, at most `limit` records of it. */
+static void book(struct ring_set *set, uint64_t limit)
+{
+	struct stamp_anchor now;
+
+	if (!set->active)
+		return;
+	look_all(set, lane_look_first);
+	now.ticks = counter(set);
+	now.monotonic = loop_monotonic();
+	now.real = loop_now();
+	stamp_anchor(&set->scale, &now);
+	set->now = now.real;
+	(void)counter(set);  /* keeps the second look behind the first reading */
+	look_all(set, lane_look_second);
+	if (!make_room(set))
+		return;
+	collect(set, now.ticks);
+	merge(set, now.ticks, limit);
+	for (struct ring *r = set->active; r; r = r->next)
+		if (account(r))
+			r->last = now.monotonic;
+}
+
+/* ---- silence ---- */
+
+/* Whether something was published that was not taken yet. */
+static bool has_news(struct ring *r)
+{
+	if (atomic_load_explicit(&r->memory->lanes, memory_order_acquire) != r->lanes)
+		return true;
+	for (uint32_t i = 0; i < r->lanes; i++)
+		if (atomic_load_explicit(&r->lane[i].memory->tail, memory_order_acquire) != r->lane[i].pos)
+			return true;
+	return false;
+}
+
+static bool barrier(int command)
+{
+	return syscall(SYS_membarrier, command, 0, 0) >= 0;
+}
+
+/* Asks clients that have been silent to wake us; see client/ttalloc-ring.h, point 3. */
+static void arm(struct ring_set *set, uint64_t now)
+{
+	struct ring *r, *next;
+	bool any = false;
+
+	for (r = set->active; r; r = r->next) {
+		r->arming = now - r->last >= QUIET_NS && atomic_load(&r->memory->barrier);
+		if (r->arming)
+			atomic_fetch_or(&r->memory->attention, TTALLOC_ATTENTION_WAKE);
+		any |= r->arming;
+	}
+	if (any)
+		set->can_arm = barrier(MEMBARRIER_CMD_GLOBAL_EXPEDITED);
+	for (r = set->active; r && any; r = next) {
+		next = r->next;
+		if (!r->arming)
+			continue;
+		if (!set->can_arm || has_news(r))
+			atomic_fetch_and(&r->memory->attention, ~(uint32_t)TTALLOC_ATTENTION_WAKE);
+		else
+			deactivate(r, RING_ARMED);
+	}
+}
+
+static void pace(struct ring_set *set)
+{
+	uint64_t now = loop_monotonic();
+	bool busy = false;
+
+	if (set->can_arm)
+		arm(set, now);
+	for (const struct ring *r = set->active; r && !busy; r = r->next)
+		busy = now - r->last < QUIET_NS;
+	set_period(set, busy ? POLL_NS : set->active ? QUIET_NS : 0);
+}
+
+static void timer_ready(struct loop_source *s, uint32_t events)
+{
+	struct ring_set *set = loop_owner(s, struct ring_set, timer);
+	uint64_t expirations;
+
+	if (read(s->fd, &expirations, sizeof(expirations)) < 0)
+		return;
+	book(set, RING_TURN);
+	pace(set);
+}
+
+static void wake_ready(struct loop_source *s, uint32_t events)
+{
+	struct ring *r = loop_owner(s, struct ring, wake);
+	uint64_t count;
+
+	(void)!read(s->fd, &count, sizeof(count));
+	if (r->state != RING_ARMED)
+		return;
+	activate(r);
+	r->last = loop_monotonic();
+	set_period(r->set, POLL_NS);
+	book(r->set, RING_TURN);
+}
+
+void ring_set_drain(struct ring_set *set)
+{
+	book(set, UINT64_MAX);
+}
+
+static void drain(struct loop_drainer *d)
+{
+	ring_set_drain(loop_owner(d, struct ring_set, drainer));
+}
+
+/* ---- life ---- */
+
+/* The counter is what the kernel itself goes by: then it has found it the same on all processors. */
+static enum ttalloc_clock choose_clock(void)
+{
+	char name[16] = "";
+	ssize_t n = 0;
+	int fd;
+
+	if (!TTALLOC_HAS_COUNTER)
+		return TTALLOC_CLOCK_MONOTONIC;
+	fd = open(CLOCKSOURCE, O_RDONLY | O_CLOEXEC);
+	if (fd >= 0) {
+		n = read(fd, name, sizeof(name) - 1);
+		close(fd);
+	}
+	name[n > 0 ? n : 0] = '\0';
+	return strcmp(name, "tsc\n") == 0 || strcmp(name, "arch_sys_counter\n") == 0 ? TTALLOC_CLOCK_COUNTER
+										      : TTALLOC_CLOCK_MONOTONIC;
+}
+
+int ring_set_init(struct ring_set *set)
+{
+	int r;
+
+	set->active = NULL;
+	set->source = NULL;
+	set->sources_max = 0;
+	set->batched = 0;
+	set->period = 0;
+	set->clock = choose_clock();
+	set->can_arm = true;
+	stamp_init(&set->scale, &(struct stamp_anchor){ counter(set), loop_monotonic(), loop_now() });
+	set->timer = (struct loop_source){
+		.fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC),
+		.ingest = true,
+		.ready = timer_ready,
+	};
+	if (set->timer.fd < 0)
+		return -errno;
+	r = loop_add(set->loop, &set->timer, EPOLLIN);
+	if (r < 0)
+		return r;
+	set->drainer.drain = drain;
+	loop_drainer_add(set->loop, &set->drainer);
+	return 0;
+}
+
+void ring_set_deinit(struct ring_set *set)
+{
+	if (!set->drainer.drain)
+		return;
+	loop_drainer_remove(set->loop, &set->drainer);
+	loop_remove(set->loop, &set->timer);
+	close(set->timer.fd);
+	free(set->source);
+}
+
+/* A sealed file of the full size, mapped; nothing of it is in memory but the first page. */
+static int make_memory(struct ring *r)
+{
+	void *at;
+
+	r->fd = memfd_create("ttalloc-ring", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	if (r->fd < 0 || ftruncate(r->fd, (off_t)TTALLOC_RING_SIZE) < 0 ||
+	    fcntl(r->fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0)
+		return -errno;
+	at = mmap(NULL, TTALLOC_RING_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, r->fd, 0);
+	if (at == MAP_FAILED)
+		return -errno;
+	(void)madvise(at, TTALLOC_RING_SIZE, MADV_DONTDUMP);
+	r->memory = at;
+	r->memory->magic = TTALLOC_RING_MAGIC;
+	r->memory->version = TTALLOC_RING_VERSION;
+	r->memory->clock = r->set->clock;
+	return 0;
+}
+
+static int make(struct ring *r)
+{
+	int e = make_memory(r);
+
+	if (e < 0)
+		return e;
+	r->wake = (struct loop_source){
+		.fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK),
+		.ingest = true,
+		.ready = wake_ready,
+	};
+	return r->wake.fd < 0 ? -errno : loop_add(r->set->loop, &r->wake, EPOLLIN);
+}
+
+int ring_new(struct ring **ringp, struct ring_set *set, const struct ring_owner *owner)
+{
+	struct ring *r = calloc(1, sizeof(*r));
+	int e;
+
+	if (!r)
+		return -ENOMEM;
+	r->set = set;
+	r->owner = *owner;
+	r->fd = r->wake.fd = -1;
+	r->modules.max = TTALLOC_MODULES_MAX;
+	r->sites.max = TTALLOC_SITES_MAX;
+	r->tags.max = TTALLOC_TAGS_MAX;
+	activate(r);
+	set->info->rings++;
+	e = make(r);
+	if (e < 0) {
+		ring_free(r);
+		return e;
+	}
+	r->last = loop_monotonic();
+	set_period(set, POLL_NS);
+	*ringp = r;
+	return 0;
+}
+
+void ring_free(struct ring *r)
+{
+	if (!r)
+		return;
+	if (r->state == RING_ARMED)
+		activate(r);
+	if (r->memory)
+		ring_set_drain(r->set);
+	deactivate(r, RING_BROKEN);
+	if (r->wake.fd >= 0) {
+		loop_remove(r->set->loop, &r->wake);
+		close(r->wake.fd);
+	}
+	if (r->memory)
+		munmap(r->memory, TTALLOC_RING_SIZE);
+	if (r->fd >= 0)
+		close(r->fd);
+	r->set->info->rings--;
+	free(r->modules.number);
+	free(r->sites.number);
+	free(r->tags.number);
+	free(r);
+}
+
+int ring_memory_fd(const struct ring *r)
+{
+	return r->fd;
+}
+
+int ring_wake_fd(const struct ring *r)
+{
+	return r->wake.fd;
+}

@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * ring.h - the rings of native clients: makes their memory, reads it, books what stands there.
+ *
+ * A ring belongs to one connection (peer.c), which passes its memory on to the client. Rings that have had events
+ * lately are *active*: all of them are read every 200 us, and before any request is answered (a drainer of the loop).
+ * A ring that was silent for 100 ms is *armed*: its client wakes us with the next event, and until then it costs
+ * nothing. Rings of clients that cannot be armed (no membarrier) are read every 100 ms.
+ *
+ * What several lanes hold is booked in the order of the stamps, over all rings; why that is the order in which it
+ * happened is argued in client/ttalloc-ring.h.
+ *
+ * Owns the memory, its descriptor and the eventfd. A client that writes nonsense ends its ring: what was booked stays.
+ * Internal to the intake.
+ */
+#ifndef TRACKER_RING_H
+#define TRACKER_RING_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "tracker/event.h"
+#include "tracker/ingest.h"
+#include "tracker/lane.h"
+#include "tracker/loop.h"
+#include "tracker/stamp.h"
+#include "tracker/view.h"
+
+#define RING_BATCH 256            /* events booked at once */
+#define RING_TURN 2048            /* records taken in one turn, so that others get theirs; draining takes all */
+#define RING_POLL_US 200
+#define RING_QUIET_MS 100
+
+struct ring;
+
+/* A lane and the stamp of its next record: what is merged. */
+struct ring_source {
+	uint64_t stamp;
+	struct ring *ring;
+	struct lane *lane;
+};
+
+/* Embedded in what all connections share (struct peer_set). */
+struct ring_set {
+	struct loop *loop;
+	struct ingest *ingest;
+	struct server_info *info;
+	/* A call site was defined by a ring of that process: its frames may want names. May be NULL. */
+	void (*sited)(void *data, uint32_t site, uint32_t process);
+	void *data;
+	struct loop_drainer drainer;
+	struct loop_source timer;
+	uint64_t period;              /* ns, of the timer; 0 = it is off */
+	enum ttalloc_clock clock;
+	bool can_arm;                 /* this kernel has the barrier that it takes */
+	struct stamp_scale scale;
+	uint64_t now;                 /* of the current round, ns since the epoch */
+	struct ring *active;
+	struct ring_source *source;   /* heap of lanes, the oldest record first */
+	size_t sources;
+	size_t sources_max;
+	struct event batch[RING_BATCH];
+	size_t batched;
+};
+
+/* loop, ingest, info, sited and data are set by the caller. 0 or -errno. */
+int ring_set_init(struct ring_set *set);
+/* All rings are gone. */
+void ring_set_deinit(struct ring_set *set);
+/* Books everything that is published. */
+void ring_set_drain(struct ring_set *set);
+
+/* The memory of a new ring whose events are those of process slot `process`; *broken is called when the client breaks
+ * the contract (from within a drain: it must not free the ring). 0 or -errno. */
+struct ring_owner {
+	uint32_t process;
+	void (*broken)(void *data, const char *why);
+	void *data;
+};
+int ring_new(struct ring **ringp, struct ring_set *set, const struct ring_owner *owner);
+/* Books what is still there and gives the memory back; NULL is allowed. */
+void ring_free(struct ring *r);
+/* For SCM_RIGHTS; they stay the ring's. */
+int ring_memory_fd(const struct ring *r);
+int ring_wake_fd(const struct ring *r);
+
+#endif
