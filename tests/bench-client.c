@@ -1,14 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later
  *
- * bench-client.c - what an event costs the program that reports it, in ns on CPU_CLIENT.
- *
- * Calls are timed in batches. The median batch is what a call costs; the mean has in it also what seldom happens:
- * memory touched for the first time, a full socket, other programs on the processor. Events are the allocation and the
- * free of a buffer, in turns. From time to time it is waited, outside the measurement, until the server has booked
- * everything: what finds no room is dropped, and dropping is cheaper than reporting.
+ * bench-client.c - what an event costs the program that reports it, in ns on CPU_CLIENT. The events themselves are
+ * reported by bench-events.c; here are the baselines, and what a call costs when tracking is off.
  */
 #include <errno.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,102 +15,14 @@
 #include "tests/bench-parts.h"
 #include "tests/bench-util.h"
 
-#define BATCH 1000
 #define BATCHES 300
-#define BATCHES_BOOKED 50
 #define SENDS 250
 #define CALLS 20000000
-#define SITE_FRAMES 20
+#define NO_FRAMES "0"
+#define SITE_FRAMES "20"  /* recorded, of a stack that has more */
 
-struct timing {
-	double median;
-	double mean;
-};
-
-static struct timing timing_of(double *batch, size_t n)
-{
-	struct timing t = { 0 };
-
-	for (size_t i = 0; i < n; i++)
-		t.mean += batch[i] / (double)n;
-	t.median = median(batch, n);
-	return t;
-}
-
-/* ---- events ---- */
-
-static void events(struct ttalloc *t, uint64_t address)
-{
-	for (int i = 0; i < BATCH; i += 2) {
-		ttalloc_alloc(t, 0, TTALLOC_DRAM, address + (uint64_t)i * BUFFER_SIZE, BUFFER_SIZE);
-		ttalloc_free(t, 0, address + (uint64_t)i * BUFFER_SIZE);
-	}
-}
-
-static struct timing time_events(struct ttalloc *t, uint64_t address)
-{
-	double batch[BATCHES];
-
-	for (int i = 0; i < BATCHES; i++) {
-		if (i % BATCHES_BOOKED == 0)
-			load_sync(t);
-		double begin = seconds();
-		events(t, address);
-		batch[i] = (seconds() - begin) / BATCH * 1e9;
-	}
-	return timing_of(batch, BATCHES);
-}
-
-/* The same with a call stack of at least `frames` frames, none of which the compiler may take away. */
-static __attribute__((noinline, noclone)) struct timing time_events_below(int frames, struct ttalloc *t)
-{
-	struct timing r = frames > 0 ? time_events_below(frames - 1, t) : time_events(t, BASE_ADDRESS);
-
-	__asm__ volatile("" : : : "memory");
-	return r;
-}
-
-/* ---- two threads ---- */
-
-struct reporter {
-	struct ttalloc *client;
-	pthread_barrier_t *together;
-	int number;
-	struct timing timing;
-};
-
-static void *reporter(void *data)
-{
-	struct reporter *r = data;
-
-	/* The second one goes to a processor of its own where there is one besides the server's. */
-	pin_self(r->number && cpu_count() > 2 ? 2 : CPU_CLIENT);
-	events(r->client, BASE_ADDRESS);
-	pthread_barrier_wait(r->together);
-	r->timing = time_events(r->client, BASE_ADDRESS + (uint64_t)r->number * BATCH * BUFFER_SIZE);
-	/* Nobody is alone before both are done. */
-	pthread_barrier_wait(r->together);
-	return NULL;
-}
-
-static double time_threads(struct ttalloc *t)
-{
-	pthread_barrier_t together;
-	struct reporter r[2];
-	pthread_t thread[2];
-
-	pthread_barrier_init(&together, NULL, 2);
-	for (int i = 0; i < 2; i++) {
-		r[i] = (struct reporter){ .client = t, .together = &together, .number = i };
-		errno = pthread_create(&thread[i], NULL, reporter, &r[i]);
-		if (errno)
-			die("thread");
-	}
-	for (int i = 0; i < 2; i++)
-		pthread_join(thread[i], NULL);
-	pthread_barrier_destroy(&together);
-	return (r[0].timing.median + r[1].timing.median) / 2;
-}
+/* Of the last process that reported. */
+static unsigned long rings;
 
 /* ---- the baselines ---- */
 
@@ -131,7 +38,7 @@ static double time_sends(int fd)
 			send_all(fd, m, sizeof(m));
 		batch[i] = (seconds() - begin) / SENDS * 1e9;
 	}
-	return timing_of(batch, BATCHES).median;
+	return median(batch, BATCHES);
 }
 
 static double time_counter(void)
@@ -180,35 +87,43 @@ static void print_off(void)
 	figure("baseline_rdtsc_ns", median(counter, REPEATS), "ns");
 }
 
+/* One run of bench-events: medians of its batches, and their mean. */
+static double time_events(const struct server *s, const char *threads, const char *frames, double *mean)
+{
+	unsigned long long dropped = 0;
+	char text[128];
+
+	setenv("TTALLOC_STACK_DEPTH", frames, 1);
+	char *program = strdup(beside("bench-events"));
+	int status = run_output((const char *const[]){ program, s->socket, threads, frames, NULL }, text, sizeof(text));
+	free(program);
+	unsetenv("TTALLOC_STACK_DEPTH");
+	double event;
+	if (status != 0 || sscanf(text, "%lg %lg %lu %llu", &event, mean, &rings, &dropped) != 4 || dropped) {
+		errno = EIO;
+		die("events failed, or were dropped");
+	}
+	return event;
+}
+
 static void print_events(const struct server *s, int sink)
 {
-	double one[REPEATS], mean[REPEATS], site[REPEATS], threads[REPEATS], send[REPEATS], ratio[REPEATS];
-	struct ttalloc *t = load_open(s);
+	double one[REPEATS], mean[REPEATS], site[REPEATS], threads[REPEATS], send[REPEATS], ratio[REPEATS], ignored;
 
-	time_events(t, BASE_ADDRESS);
 	for (int i = 0; i < REPEATS; i++) {
-		struct timing timing = time_events(t, BASE_ADDRESS);
-		one[i] = timing.median;
-		mean[i] = timing.mean;
+		one[i] = time_events(s, "1", NO_FRAMES, &mean[i]);
 		send[i] = time_sends(sink);
 		ratio[i] = send[i] / one[i];
-		site[i] = time_events_below(SITE_FRAMES, t).median;
+		site[i] = time_events(s, "1", SITE_FRAMES, &ignored);
+		threads[i] = time_events(s, "2", NO_FRAMES, &ignored);
 	}
-	/* Last: a process that had two threads stamps more carefully from then on. */
-	for (int i = 0; i < REPEATS; i++)
-		threads[i] = time_threads(t);
-	figure("client_rings", (double)load_rings(s), "count");
+	figure("client_rings", (double)rings, "count");
 	figure("client_event_ns", median(one, REPEATS), "ns");
 	figure("client_event_mean_ns", median(mean, REPEATS), "ns");
 	figure("baseline_send_ns", median(send, REPEATS), "ns");
 	figure("client_event_send_ratio", median(ratio, REPEATS), "x");
 	figure("client_event_site20_ns", median(site, REPEATS), "ns");
 	figure("client_event_threads_ns", median(threads, REPEATS), "ns");
-	if (load_dropped(t) > 0) {
-		errno = ENOBUFS;
-		die("events were dropped: the figures of the client mean nothing");
-	}
-	ttalloc_close(t);
 }
 
 void bench_client(void)

@@ -12,7 +12,7 @@
 #include "tests/bench-util.h"
 
 #define SOCKET_EVENTS 400000
-#define RING_BURSTS 32
+#define RING_BURSTS 16
 
 /* ---- through a socket, as the existing clients do it: one blocking send per event ---- */
 
