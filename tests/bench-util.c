@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/un.h>
@@ -196,6 +197,18 @@ void pin_process(pid_t pid, int cpu)
 	closedir(d);
 }
 
+void share_like_us(pid_t pid)
+{
+	char path[64];
+
+	snprintf(path, sizeof(path), "/proc/%d/autogroup", (int)pid);
+	int fd = open(path, O_WRONLY | O_CLOEXEC);
+	if (fd < 0)
+		return;
+	(void)!dprintf(fd, "%d", getpriority(PRIO_PROCESS, 0));
+	close(fd);
+}
+
 void hurry_self(void)
 {
 	struct sched_param p = { .sched_priority = 10 };
@@ -364,6 +377,7 @@ void server_start(struct server *s)
 	s->pid = server_pid(s);
 	ours(s->pid);
 	pin_process(s->pid, CPU_SERVER);
+	share_like_us(s->pid);
 }
 
 /* The server is nobody's child (it detached), so its end is seen through a pidfd. */

@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "tests/bench-parts.h"
 #include "tests/bench-util.h"
@@ -128,6 +129,7 @@ int main(int argc, char **argv)
 	signal(SIGINT, interrupted);
 	signal(SIGTERM, interrupted);
 	pin_self(CPU_CLIENT);
+	share_like_us(getpid());
 	figures_init(argv + names, argc - names, repeat > 1);
 	for (int i = 0; i < repeat; i++)
 		pass();
