@@ -164,6 +164,7 @@ static_assert(sizeof(struct ttalloc_lane) == 8192 + TTALLOC_LANE_RECORDS * 64, "
 enum ttalloc_attention {
 	TTALLOC_ATTENTION_WAKE = 1,   /* the server sleeps: whoever clears this bit writes to the eventfd */
 	TTALLOC_ATTENTION_MOVED = 2,  /* set by the client only: this memory is not used any more */
+	TTALLOC_ATTENTION_GONE = 4,   /* set by the server, last of all: it books nothing of this memory any more */
 };
 
 struct ttalloc_ring {

@@ -1,16 +1,29 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later
  *
- * ttalloc.c - the functions of ttalloc.h: locks, fork, and what each message contains. The connection is uplink.c.
+ * ttalloc.c - the functions of ttalloc.h: locks, fork, and which way an event goes: through the ring (ring.c), or as a
+ * message as long as there is none (uplink.c).
+ *
+ * The way of an event: event() publishes it if the thread has a lane of the instance's ring (ring_id tells that the ring
+ * is still the one); else event_slow() finds a lane, asks for a ring, or sends a message. A server that is gone is
+ * noticed by looking at the connection (look()): about once a second, when the ring is full, or as it says. Then what it
+ * has not booked is queued again (ring_ended()), and everything goes by message until another server gives a ring.
  *
  * Locks, in the order in which they may be taken:
  *  - `asking` of an instance: one question at a time. Held while waiting for an answer; event calls never take it.
- *  - `lock` of an instance: its uplink. Held for one message, and by an event call that waits for the server.
+ *  - `common` of a ring: the lane that is shared when there are not enough.
+ *  - `lock` of an instance: its uplink, its rings and devices. Held for one message, and by an event call that waits for
+ *    the server.
+ *  - `defining` of a ring: the numbers of call sites and tags.
  *  - the descriptors' lock of uplink.c: also guards the list of instances. The only one that fork() takes.
  *
  * fork: the child finds the list and every descriptor consistent, because the forking thread holds the descriptors'
  * lock. Everything else in an instance may have been left half-done by a thread that does not exist in the child: it
  * is thrown away, mutexes included, in the child before fork() returns there. So nobody in the child can meet a lock
  * that nobody holds, and no event of the parent is sent twice.
+ *
+ * signals: an event call in a handler may have interrupted anything. What is under way in its own thread it knows from
+ * ring_self: if an event call is, or a lock is held, it does not wait for any lock, and changes no binding; its event is
+ * dropped and counted if it cannot do without.
  */
 #include <errno.h>
 #include <poll.h>
@@ -21,7 +34,11 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "client/ring.h"
+#include "client/site.h"
+#include "client/tag.h"
 #include "client/ttalloc-proto.h"
+#include "client/ttalloc-ring.h"
 #include "client/ttalloc.h"
 #include "client/uplink.h"
 
@@ -36,13 +53,35 @@ static_assert((int)TTALLOC_L1_SMALL == (int)TTALLOC_WIRE_L1_SMALL, "types are th
 static_assert((int)TTALLOC_KERNEL_DISPATCH == (int)TTALLOC_WIRE_KERNEL_DISPATCH, "classes are those of the wire");
 static_assert((int)TTALLOC_ARCH_QUASAR == (int)TTALLOC_WIRE_ARCH_QUASAR, "architectures are those of the wire");
 
+static_assert((int)TTALLOC_RECORD_ALLOC == (int)TTALLOC_MSG_ALLOC, "events of the ring are those of the wire");
+static_assert((int)TTALLOC_RECORD_KERNEL_UNLOAD == (int)TTALLOC_MSG_KERNEL_UNLOAD, "so they can be queued again");
+
+#define DEVICES 64
+
+struct device {
+	int number;
+	bool told;                /* to the current ring */
+	struct ttalloc_device_data data;
+};
+
 struct ttalloc {
-	pthread_mutex_t asking;
-	pthread_mutex_t lock;
+	/* Read by every event, hardly ever written. */
+	_Atomic uint64_t ring_id; /* of `ring`; 0: none */
+	_Atomic bool untold;      /* a device is not told */
 	bool permanent;           /* the one of ttalloc_default() */
 	pid_t pid;                /* ours; getpid() is a system call */
-	uint64_t losses_told;     /* dropped + uncertain when ttalloc_sync() last spoke of them */
 	struct ttalloc *next;     /* in the list of all instances */
+	struct device devices[DEVICES];
+	unsigned device_count;
+
+	pthread_mutex_t asking;
+	pthread_mutex_t lock;
+	_Atomic uint64_t dropped; /* by signal handlers that could not wait */
+	uint64_t losses_told;     /* dropped + uncertain when ttalloc_sync() last spoke of them */
+	struct ring *ring;        /* of this connection, or NULL */
+	struct ring *ended;       /* those before it that are not free yet */
+	uint64_t past_sent;       /* by rings that are free */
+	uint64_t past_dropped;
 	struct uplink uplink;
 };
 
@@ -63,8 +102,26 @@ static struct ttalloc *instances;
 
 /* --- fork --- */
 
+static void forget_rings(struct ttalloc *t)
+{
+	struct ring *r, *next;
+
+	for (r = t->ended; r; r = next) {
+		next = r->next;
+		ring_forked(r);
+	}
+	if (t->ring)
+		ring_forked(t->ring);
+	t->ring = t->ended = NULL;
+	atomic_store(&t->ring_id, 0);
+	atomic_store(&t->untold, t->device_count > 0);
+	t->past_sent = t->past_dropped = 0;
+	atomic_store(&t->dropped, 0);
+}
+
 static void forked(struct ttalloc *t)
 {
+	forget_rings(t);
 	t->asking = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
 	t->lock = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
 	t->pid = getpid();
@@ -78,14 +135,85 @@ static void after_fork_in_child(void)
 
 	for (t = instances; t; t = t->next)
 		forked(t);
+	ring_self_forked();
 	uplink_descriptors_unlock();
 }
 
-static int atfork_error;
+static int setup_error;
 
-static void register_atfork(void)
+static void setup(void)
 {
-	atfork_error = pthread_atfork(uplink_descriptors_lock, uplink_descriptors_unlock, after_fork_in_child);
+	site_setup();
+	setup_error = ring_setup();
+	if (setup_error == 0)
+		setup_error = -pthread_atfork(uplink_descriptors_lock, uplink_descriptors_unlock, after_fork_in_child);
+}
+
+/* --- rings --- */
+
+/* The connection is ending. */
+static void ring_ended(struct uplink *u, bool theirs)
+{
+	struct ttalloc *t = (struct ttalloc *)(void *)((uint8_t *)u - offsetof(struct ttalloc, uplink));
+	struct ring *r = t->ring;
+	const bool gone = atomic_load(r->attention) & TTALLOC_ATTENTION_GONE;
+
+	t->ring = NULL;
+	atomic_store(&t->ring_id, 0);
+	u->counters.uncertain += ring_end(r, theirs || gone, u, t->pid);
+	r->next = t->ended;
+	t->ended = r;
+}
+
+/* Takes over what threads have published since in ended rings, and frees those that nobody uses any more. */
+static void collect(struct ttalloc *t)
+{
+	struct ring **p = &t->ended, *r;
+	uint64_t sent, dropped;
+
+	while ((r = *p)) {
+		if (!ring_collect(r, &t->uplink, t->pid)) {
+			p = &r->next;
+			continue;
+		}
+		*p = r->next;
+		ring_sums(r, &sent, &dropped);
+		t->past_sent += sent;
+		t->past_dropped += dropped;
+		ring_unref(r);
+	}
+}
+
+/* Asks for a ring if there is none. */
+static void make_ring(struct ttalloc *t)
+{
+	struct uplink *u = &t->uplink;
+	struct ring *r;
+	unsigned i;
+
+	if (t->ring || !uplink_offer(u, t->pid))
+		return;
+	if (ring_new(&r, u->offer, u->fd, u->inode) < 0) {
+		uplink_take(u, false);
+		return;
+	}
+	/* A child that is forked in between finds the event descriptor twice rather than never. */
+	t->ring = r;
+	uplink_take(u, true);
+	for (i = 0; i < t->device_count; i++)
+		t->devices[i].told = false;
+	atomic_store(&t->untold, t->device_count > 0);
+	atomic_store(&t->ring_id, r->id);
+}
+
+/* Notices a server that is gone, and delivers what it left. */
+static void look(struct ttalloc *t)
+{
+	if (t->ring)
+		uplink_look(&t->uplink, atomic_load(t->ring->attention) & TTALLOC_ATTENTION_GONE);
+	collect(t);
+	if (!t->ring && t->uplink.backlog.count > 0)
+		uplink_settle(&t->uplink);
 }
 
 /* --- instances --- */
@@ -113,15 +241,13 @@ static struct ttalloc *instance_new(const char *path)
 {
 	struct ttalloc *t;
 
-	t = malloc(sizeof(*t));
+	t = calloc(1, sizeof(*t));
 	if (!t)
 		return NULL;
 	t->asking = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
 	t->lock = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
-	t->permanent = false;
 	t->pid = getpid();
-	t->losses_told = 0;
-	uplink_init(&t->uplink, path);
+	uplink_init(&t->uplink, path, ring_ended);
 	instances_add(t);
 	return t;
 }
@@ -138,9 +264,9 @@ int ttalloc_open(struct ttalloc **tp, const char *socket_path)
 		socket_path = "";
 	if (strlen(socket_path) >= sizeof(((struct uplink *)0)->path))
 		return -ENAMETOOLONG;
-	pthread_once(&once, register_atfork);
-	if (atfork_error)
-		return -atfork_error;
+	pthread_once(&once, setup);
+	if (setup_error)
+		return setup_error;
 	*tp = instance_new(socket_path);
 	errno = error;
 	return *tp ? 0 : -ENOMEM;
@@ -183,38 +309,91 @@ static void caller_restore(const struct caller *c)
 	errno = c->error;
 }
 
+/* Makes no system call when the lock is free. A handler that asks meanwhile sees in `locks` that it must not wait. */
+static void lock(struct ttalloc *t)
+{
+	ring_self.locks++;
+	atomic_signal_fence(memory_order_seq_cst);
+	pthread_mutex_lock(&t->lock);
+}
+
+static bool try_lock(struct ttalloc *t)
+{
+	ring_self.locks++;
+	atomic_signal_fence(memory_order_seq_cst);
+	if (pthread_mutex_trylock(&t->lock) == 0)
+		return true;
+	ring_self.locks--;
+	return false;
+}
+
+static void unlock(struct ttalloc *t)
+{
+	pthread_mutex_unlock(&t->lock);
+	atomic_signal_fence(memory_order_seq_cst);
+	ring_self.locks--;
+}
+
+static bool lock_or_not(struct ttalloc *t, bool nested)
+{
+	if (nested)
+		return try_lock(t);
+	lock(t);
+	return true;
+}
+
+/* From now on, until event_left(), handlers leave the thread's bindings alone. Returns how deep that was nested. */
+static inline unsigned event_entered(struct ring_self *self)
+{
+	const unsigned depth = self->depth;
+
+	self->depth = depth + 1;
+	atomic_signal_fence(memory_order_seq_cst);
+	return depth;
+}
+
+static inline void event_left(struct ring_self *self, unsigned depth)
+{
+	atomic_signal_fence(memory_order_seq_cst);
+	self->depth = depth;
+}
+
+static void instance_free(struct ttalloc *t)
+{
+	struct ring *r, *next;
+
+	instances_remove(t);
+	uplink_deinit(&t->uplink);
+	ring_unbind_ended(&ring_self);
+	for (r = t->ended; r; r = next) {
+		next = r->next;
+		ring_unref(r);
+	}
+	pthread_mutex_destroy(&t->lock);
+	pthread_mutex_destroy(&t->asking);
+	free(t);
+}
+
 void ttalloc_close(struct ttalloc *t)
 {
 	struct caller c;
+	unsigned depth;
 
 	if (!t)
 		return;
 	c = caller_save();
-	pthread_mutex_lock(&t->lock);
+	depth = event_entered(&ring_self);
+	lock(t);
+	look(t);
 	uplink_settle(&t->uplink);
-	pthread_mutex_unlock(&t->lock);
-	if (!t->permanent) {
-		instances_remove(t);
-		uplink_deinit(&t->uplink);
-		pthread_mutex_destroy(&t->lock);
-		pthread_mutex_destroy(&t->asking);
-		free(t);
-	}
+	unlock(t);
+	if (!t->permanent)
+		instance_free(t);
+	event_left(&ring_self, depth);
 	caller_restore(&c);
 }
 
 /* --- events --- */
-
-static void report(struct ttalloc *t, struct ttalloc_msg_head *m)
-{
-	struct caller c = caller_save();
-
-	m->process_id = t->pid;
-	pthread_mutex_lock(&t->lock);
-	uplink_event(&t->uplink, m);
-	pthread_mutex_unlock(&t->lock);
-	caller_restore(&c);
-}
 
 static uint64_t now_epoch(void)
 {
@@ -224,74 +403,280 @@ static uint64_t now_epoch(void)
 	return (uint64_t)ts.tv_sec * (uint64_t)NS_PER_S + (uint64_t)ts.tv_nsec;
 }
 
+static bool is_allocation(const struct ring_event *e)
+{
+	return e->kind == TTALLOC_RECORD_ALLOC || e->kind == TTALLOC_RECORD_CB_ALLOC ||
+	       e->kind == TTALLOC_RECORD_KERNEL_LOAD;
+}
+
+static struct ttalloc_msg_head message_of(const struct ttalloc *t, const struct ring_event *e)
+{
+	return (struct ttalloc_msg_head){
+		.type = e->kind,
+		.device_id = e->data.device,
+		.buffer_type = e->data.type,
+		.buffer_id = e->data.address,
+		.size = e->data.size,
+		.process_id = t->pid,
+		.timestamp = is_allocation(e) ? now_epoch() : 0,
+	};
+}
+
+/* After a record that was published, or found no room: what may be due. */
+static __attribute__((noinline, cold)) void attend(struct ttalloc *t, struct ring_lane *l, bool full, bool nested)
+{
+	const struct caller c = caller_save();
+	const uint32_t attention = atomic_load(l->ring->attention);
+	const bool ended = attention & (TTALLOC_ATTENTION_MOVED | TTALLOC_ATTENTION_GONE);
+	const uint64_t stamp = ring_stamp(l->ring);
+
+	if (attention & TTALLOC_ATTENTION_WAKE)
+		ring_wake(l->ring);
+	if (ended || stamp >= (full ? l->next_full_look : l->next_look)) {
+		ring_looked(l, stamp);
+		if (lock_or_not(t, nested || !ended)) {
+			look(t);
+			unlock(t);
+		}
+	}
+	caller_restore(&c);
+}
+
+static inline uint32_t site_number(struct ring_lane *l, struct ring_self *self, const uintptr_t *frame, bool nested)
+{
+	const struct site_slot *slots = l->ring->sites.slots;
+	const uintptr_t *f = frame;
+	unsigned left = site_depth;
+	uint64_t hash = 0;
+	uint32_t number;
+	bool walk;
+
+	if (left == 0)
+		return 0;
+	walk = left > 1 && !atomic_load_explicit(&site_no_walk, memory_order_relaxed);
+	if (walk && ring_unlikely((uintptr_t)frame < self->stack_low || (uintptr_t)frame >= self->stack_high))
+		walk = site_find_stack(self, (uintptr_t)frame);
+	do {
+		hash = site_mix(hash, site_address(f[1]));
+		f = walk ? site_next_frame(f, self->stack_high) : NULL;
+	} while (f && --left > 0);
+	number = site_lookup(slots, SITE_BITS, site_mixed(hash));
+	return ring_likely(number != 0) ? number : site_define(l, self, frame, walk, nested);
+}
+
+static void tell_devices(struct ttalloc *t, struct ring_lane *l, bool nested)
+{
+	struct device *d;
+
+	if (!lock_or_not(t, nested))
+		return;
+	atomic_store(&t->untold, false);
+	for (d = t->devices; d < t->devices + t->device_count; d++) {
+		if (!d->told)
+			d->told = ring_define(l, TTALLOC_RECORD_DEVICE, (uint32_t)d->number, (const uint8_t *)&d->data,
+					      sizeof(d->data));
+		if (!d->told)
+			atomic_store(&t->untold, true);
+	}
+	unlock(t);
+}
+
+/* On a lane that is the thread's: whatever is to be said before, and the event, if there is one. */
+static enum ring_result put_all(struct ttalloc *t, struct ring_binding *b, struct ring_lane *l,
+				const struct ring_event *e, const uintptr_t *frame, bool nested)
+{
+	struct ring_self *self = &ring_self;
+	uint32_t site, tag;
+
+	if (b->tag_version != self->tag_version)
+		tag_resolve(b, l, self, nested);
+	tag = b->tag_version == self->tag_version ? b->tag : 0;
+	if (atomic_load(&t->untold))
+		tell_devices(t, l, nested);
+	if (!e)
+		return RING_ATTEND;
+	site = frame ? site_number(l, self, frame, nested) : 0;
+	return ring_put(l, e, site, tag);
+}
+
+static void drop(struct ttalloc *t, const struct ring_event *e)
+{
+	if (e)
+		atomic_fetch_add(&t->dropped, 1);
+}
+
+static void put_bound(struct ttalloc *t, struct ring_binding *b, const struct ring_event *e, const uintptr_t *frame,
+		      unsigned depth, bool nested)
+{
+	struct ring_lane *l = b->lane[depth];
+	enum ring_result r;
+
+	if (!l)
+		l = b->lane[depth] = ring_claim(b->ring);
+	if (l) {
+		r = put_all(t, b, l, e, frame, nested);
+	} else {
+		l = ring_common_lock(b->ring, nested);
+		if (!l) {
+			drop(t, e);
+			return;
+		}
+		r = put_all(t, b, l, e, frame, nested);
+		ring_common_unlock(b->ring);
+	}
+	if (r != RING_PUT)
+		attend(t, l, r == RING_FULL, nested);
+}
+
+/* The thread is bound to no ring of the instance: binds it, or lets the event go as a message. */
+static struct ring_binding *bind_or_send(struct ttalloc *t, const struct ring_event *e, unsigned depth, bool nested)
+{
+	struct ring_binding *b = NULL;
+	struct ttalloc_msg_head m;
+
+	if (!lock_or_not(t, nested)) {
+		drop(t, e);
+		return NULL;
+	}
+	collect(t);
+	if (depth == 0)
+		make_ring(t);
+	if (t->ring && depth == 0) {
+		b = ring_bind(&ring_self, t->ring);
+	} else if (t->ring) {
+		drop(t, e);
+	} else if (e) {
+		m = message_of(t, e);
+		uplink_event(&t->uplink, &m);
+	}
+	unlock(t);
+	return b;
+}
+
+static __attribute__((noinline, cold)) void event_slow(struct ttalloc *t, const struct ring_event *e,
+						       const uintptr_t *frame, unsigned depth)
+{
+	const struct caller c = caller_save();
+	struct ring_self *self = &ring_self;
+	const bool nested = depth > 0 || self->locks > 0;
+	struct ring_binding *b;
+
+	if (depth >= RING_DEPTH) {
+		drop(t, e);
+	} else {
+		if (depth == 0)
+			ring_unbind_ended(self);
+		b = ring_bound(self, atomic_load(&t->ring_id));
+		if (!b)
+			b = bind_or_send(t, e, depth, nested);
+		else if (depth == 0)
+			b = ring_front(self, b);
+		if (b)
+			put_bound(t, b, e, frame, depth, nested);
+	}
+	if (self->leaving && depth == 0)
+		ring_unbind_all(self);
+	caller_restore(&c);
+}
+
+/* `frame` is that of the public function, or NULL where the call site is of no interest. */
+static inline __attribute__((always_inline)) void event(struct ttalloc *t, const struct ring_event *e,
+							const uintptr_t *frame)
+{
+	struct ring_self *self = &ring_self;
+	const unsigned depth = event_entered(self);
+	struct ring_binding *b = self->bindings;
+	struct ring_lane *l = ring_likely(depth < RING_DEPTH) ? b->lane[depth] : NULL;
+	enum ring_result r;
+
+	if (ring_likely(l && b->id == atomic_load_explicit(&t->ring_id, memory_order_acquire) &&
+			b->tag_version == self->tag_version)) {
+		const bool nested = depth > 0 || self->locks > 0;
+
+		r = ring_put(l, e, frame ? site_number(l, self, frame, nested) : 0, b->tag);
+		if (ring_unlikely(r != RING_PUT))
+			attend(t, l, r == RING_FULL, nested);
+	} else {
+		event_slow(t, e, frame, depth);
+	}
+	event_left(self, depth);
+}
+
+#define EVENT(k, ...) (&(const struct ring_event){ .kind = (k), .data = { __VA_ARGS__ } })
+#define FRAME ((const uintptr_t *)__builtin_frame_address(0))
+
 void ttalloc_alloc(struct ttalloc *t, int device, uint8_t type, uint64_t address, uint64_t size)
 {
 	if (t)
-		report(t, &(struct ttalloc_msg_head){
-			.type = TTALLOC_MSG_ALLOC,
-			.device_id = device,
-			.buffer_type = type,
-			.buffer_id = address,
-			.size = size,
-			.timestamp = now_epoch(),
-		});
+		event(t, EVENT(TTALLOC_RECORD_ALLOC, .device = device, .type = type, .address = address, .size = size),
+		      FRAME);
 }
 
 void ttalloc_free(struct ttalloc *t, int device, uint64_t address)
 {
 	if (t)
-		report(t, &(struct ttalloc_msg_head){
-			.type = TTALLOC_MSG_FREE,
-			.device_id = device,
-			.buffer_id = address,
-		});
+		event(t, EVENT(TTALLOC_RECORD_FREE, .device = device, .address = address), NULL);
 }
 
 void ttalloc_cb_alloc(struct ttalloc *t, int device, uint64_t address, uint64_t size)
 {
 	if (t)
-		report(t, &(struct ttalloc_msg_head){
-			.type = TTALLOC_MSG_CB_ALLOC,
-			.device_id = device,
-			.buffer_id = address,
-			.size = size,
-			.timestamp = now_epoch(),
-		});
+		event(t, EVENT(TTALLOC_RECORD_CB_ALLOC, .device = device, .address = address, .size = size), FRAME);
 }
 
 void ttalloc_cb_free(struct ttalloc *t, int device, uint64_t address, uint64_t size)
 {
 	if (t)
-		report(t, &(struct ttalloc_msg_head){
-			.type = TTALLOC_MSG_CB_FREE,
-			.device_id = device,
-			.buffer_id = address,
-			.size = size,
-		});
+		event(t, EVENT(TTALLOC_RECORD_CB_FREE, .device = device, .address = address, .size = size), NULL);
 }
 
 void ttalloc_kernel_load(struct ttalloc *t, int device, uint8_t kernel_class, uint64_t kernel_id, uint64_t size)
 {
 	if (t)
-		report(t, &(struct ttalloc_msg_head){
-			.type = TTALLOC_MSG_KERNEL_LOAD,
-			.device_id = device,
-			.buffer_type = kernel_class,
-			.buffer_id = kernel_id,
-			.size = size,
-			.timestamp = now_epoch(),
-		});
+		event(t, EVENT(TTALLOC_RECORD_KERNEL_LOAD, .device = device, .type = kernel_class, .address = kernel_id,
+			       .size = size), FRAME);
 }
 
 void ttalloc_kernel_unload(struct ttalloc *t, int device, uint64_t kernel_id, uint64_t size)
 {
 	if (t)
-		report(t, &(struct ttalloc_msg_head){
-			.type = TTALLOC_MSG_KERNEL_UNLOAD,
-			.device_id = device,
-			.buffer_id = kernel_id,
-			.size = size,
-		});
+		event(t, EVENT(TTALLOC_RECORD_KERNEL_UNLOAD, .device = device, .address = kernel_id, .size = size), NULL);
+}
+
+/* The entry of a device, new or not; NULL: there are too many. */
+static struct device *device_entry(struct ttalloc *t, int number)
+{
+	struct device *d;
+
+	for (d = t->devices; d < t->devices + t->device_count; d++)
+		if (d->number == number)
+			return d;
+	if (t->device_count == DEVICES)
+		return NULL;
+	d->number = number;
+	t->device_count++;
+	return d;
+}
+
+void ttalloc_device(struct ttalloc *t, int device, const struct ttalloc_capacity *capacity)
+{
+	struct ring_self *self = &ring_self;
+	struct device *d;
+	unsigned depth;
+
+	if (!t)
+		return;
+	depth = event_entered(self);
+	lock(t);
+	d = device_entry(t, device);
+	if (d) {
+		d->data = (struct ttalloc_device_data){ .dram = capacity->dram, .l1 = capacity->l1, .arch = capacity->arch };
+		d->told = false;
+		atomic_store(&t->untold, true);
+	}
+	unlock(t);
+	event_slow(t, NULL, NULL, depth);
+	event_left(self, depth);
 }
 
 /* --- questions --- */
@@ -312,13 +697,14 @@ static int try_submit(struct ttalloc *t, const struct ttalloc_msg_head *m, struc
 	const uint64_t *connections = &t->uplink.counters.connections;
 	int r;
 
-	pthread_mutex_lock(&t->lock);
+	lock(t);
+	collect(t);
 	r = uplink_submit(&t->uplink, m, &e->ticket);
 	if (r == 0 && e->connection != 0 && e->connection != *connections)
 		r = -ECONNRESET;
 	e->connection = *connections;
 	*fdp = t->uplink.fd;
-	pthread_mutex_unlock(&t->lock);
+	unlock(t);
 	return r;
 }
 
@@ -341,11 +727,11 @@ static int receive(struct ttalloc *t, const struct errand *e, uint8_t answer[TTA
 	int fd, r;
 
 	do {
-		pthread_mutex_lock(&t->lock);
+		lock(t);
 		r = uplink_receive(&t->uplink, e->ticket, answer);
 		fd = t->uplink.fd;
 		events = t->uplink.backlog.count > 0 ? POLLIN | POLLOUT : POLLIN;
-		pthread_mutex_unlock(&t->lock);
+		unlock(t);
 		if (r != -EAGAIN)
 			return r;
 		r = wait_before_next_try(fd, events, e->deadline);
@@ -355,9 +741,9 @@ static int receive(struct ttalloc *t, const struct errand *e, uint8_t answer[TTA
 
 static int refuse_answer(struct ttalloc *t)
 {
-	pthread_mutex_lock(&t->lock);
+	lock(t);
 	uplink_disconnect(&t->uplink);
-	pthread_mutex_unlock(&t->lock);
+	unlock(t);
 	return -EPROTO;
 }
 
@@ -407,17 +793,38 @@ static uint64_t u64_at(const uint8_t *answer, size_t offset)
 	return v;
 }
 
+/* Of messages and rings. The lock is held. */
+static struct ttalloc_counters sum(struct ttalloc *t)
+{
+	struct ttalloc_counters c = t->uplink.counters;
+	uint64_t sent, dropped;
+	struct ring *r;
+
+	c.queued = t->uplink.backlog.count;
+	c.sent += t->past_sent;
+	c.dropped += t->past_dropped + atomic_load(&t->dropped);
+	c.rings = t->ring != NULL;
+	for (r = t->ring ? t->ring : t->ended; r; r = r == t->ring ? t->ended : r->next) {
+		ring_sums(r, &sent, &dropped);
+		c.sent += sent;
+		c.dropped += dropped;
+	}
+	return c;
+}
+
 /* -EIO if events were lost, or may have been, since this was last asked. */
 static int tell_losses(struct ttalloc *t)
 {
+	struct ttalloc_counters counters;
 	uint64_t losses;
 	int r;
 
-	pthread_mutex_lock(&t->lock);
-	losses = t->uplink.counters.dropped + t->uplink.counters.uncertain;
+	lock(t);
+	counters = sum(t);
+	losses = counters.dropped + counters.uncertain;
 	r = losses == t->losses_told ? 0 : -EIO;
 	t->losses_told = losses;
-	pthread_mutex_unlock(&t->lock);
+	unlock(t);
 	return r;
 }
 
@@ -521,8 +928,8 @@ void ttalloc_get_counters(struct ttalloc *t, struct ttalloc_counters *counters)
 	memset(counters, 0, sizeof(*counters));
 	if (!t)
 		return;
-	pthread_mutex_lock(&t->lock);
-	*counters = t->uplink.counters;
-	counters->queued = t->uplink.backlog.count;
-	pthread_mutex_unlock(&t->lock);
+	lock(t);
+	collect(t);
+	*counters = sum(t);
+	unlock(t);
 }

@@ -108,7 +108,8 @@ struct ttalloc_counters {
 	uint64_t connections;       /* times a server was reached */
 	uint64_t failed_attempts;   /* times no server was reached */
 	uint64_t stalls;            /* times an event call waited its full bound in vain */
-	uint64_t reserved[9];       /* zero */
+	uint64_t rings;             /* 1: events go through shared memory now, 0: as messages */
+	uint64_t reserved[8];       /* zero */
 };
 
 /* --- instances --- */
@@ -153,6 +154,20 @@ void ttalloc_cb_free(struct ttalloc *t, int device, uint64_t address, uint64_t s
 void ttalloc_kernel_load(struct ttalloc *t, int device, uint8_t kernel_class, uint64_t kernel_id, uint64_t size)
 	TTALLOC_NOEXCEPT;
 void ttalloc_kernel_unload(struct ttalloc *t, int device, uint64_t kernel_id, uint64_t size) TTALLOC_NOEXCEPT;
+
+/* Declares what `device` has: dram, l1 and arch of *capacity, 0 where not known. Remembered for every server that comes;
+ * up to 64 devices. Has no effect with a server that gives no ring, and is not async-signal-safe. */
+void ttalloc_device(struct ttalloc *t, int device, const struct ttalloc_capacity *capacity) TTALLOC_NOEXCEPT;
+
+/* --- tags --- */
+
+/*
+ * Gives the calling thread's events, through any instance, a name for what it is doing: all names on its stack, joined
+ * by '/', cut after 255 bytes. NULL or "" adds nothing, and is popped like any other. A pop without a push does nothing.
+ * 64 names count; deeper ones only for their pops. Costs nothing until the next event. Not async-signal-safe.
+ */
+void ttalloc_tag_push(const char *name) TTALLOC_NOEXCEPT;
+void ttalloc_tag_pop(void) TTALLOC_NOEXCEPT;
 
 /* --- questions ---
  *

@@ -12,6 +12,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "client/ttalloc-ring.h"
 #include "client/uplink.h"
 
 #define NS_PER_MS INT64_C(1000000)
@@ -52,34 +53,54 @@ void uplink_wait(int fd, short events, int64_t deadline)
 		poll(&p, 1, (int)((left + NS_PER_MS - 1) / NS_PER_MS));
 }
 
-/* Everything but the path. */
+/* Everything but what uplink_init() was given. */
 static void reset(struct uplink *u)
 {
-	memset(u, 0, offsetof(struct uplink, path));
+	memset(u, 0, offsetof(struct uplink, on_end));
 	u->in_len = 0;
 	u->fd = -1;
+	u->offer[0] = u->offer[1] = -1;
 	u->error = -ENOTCONN;
 	u->backoff = BACKOFF_MIN;
 }
 
-void uplink_init(struct uplink *u, const char *path)
+void uplink_init(struct uplink *u, const char *path, void (*on_end)(struct uplink *u, bool theirs))
 {
 	reset(u);
+	u->on_end = on_end;
 	memset(u->out, 0, sizeof(u->out));
 	strcpy(u->path, path);
 }
 
-/* Closes the descriptor unless the program has closed it behind our back and the number is something else by now. */
-static void close_own(struct uplink *u)
+bool uplink_is_socket(int fd, ino_t inode)
 {
 	struct stat st;
 
-	if (u->fd >= 0 && fstat(u->fd, &st) == 0 && S_ISSOCK(st.st_mode) && st.st_ino == u->inode)
-		close(u->fd);
-	u->fd = -1;
+	return fd >= 0 && fstat(fd, &st) == 0 && S_ISSOCK(st.st_mode) && st.st_ino == inode;
 }
 
-/* Whether the server answers it. */
+static void close_offer(struct uplink *u)
+{
+	int i;
+
+	for (i = 0; i < 2; i++) {
+		if (u->offer[i] >= 0)
+			close(u->offer[i]);
+		u->offer[i] = -1;
+	}
+}
+
+/* Closes the descriptors unless the program has closed them behind our back and the numbers are something else now. */
+static void close_own(struct uplink *u)
+{
+	if (uplink_is_socket(u->fd, u->inode)) {
+		close(u->fd);
+		close_offer(u);
+	}
+	u->fd = u->offer[0] = u->offer[1] = -1;
+}
+
+/* Whether the server answers it with a message that is counted. */
 static bool is_question(const struct ttalloc_msg_head *m)
 {
 	return m->type == TTALLOC_MSG_QUERY || m->type == TTALLOC_MSG_DEVICE_INFO_QUERY;
@@ -88,11 +109,16 @@ static bool is_question(const struct ttalloc_msg_head *m)
 /* Whether it tells of memory; the counters count nothing else. */
 static bool is_event(const struct ttalloc_msg_head *m)
 {
-	return !is_question(m) && m->type != TTALLOC_MSG_DUMP;
+	return !is_question(m) && m->type != TTALLOC_MSG_DUMP && m->type != TTALLOC_MSG_RING;
 }
 
-void uplink_disconnect(struct uplink *u)
+static void disconnect(struct uplink *u, bool theirs)
 {
+	const bool taken = u->ring == UPLINK_RING_TAKEN;
+
+	u->ring = UPLINK_RING_NONE;
+	if (taken)
+		u->on_end(u, theirs);
 	uplink_descriptors_lock();
 	close_own(u);
 	uplink_descriptors_unlock();
@@ -105,6 +131,17 @@ void uplink_disconnect(struct uplink *u)
 	u->answered = u->asked;
 	u->counters.uncertain += u->counters.sent - u->confirmed;
 	u->confirmed = u->counters.sent;
+}
+
+void uplink_disconnect(struct uplink *u)
+{
+	disconnect(u, false);
+}
+
+/* After a send that failed with -errno. What fails otherwise is a descriptor that is not ours any more. */
+static void lost(struct uplink *u, ssize_t error)
+{
+	disconnect(u, error == -EPIPE || error == -ECONNRESET);
 }
 
 void uplink_deinit(struct uplink *u)
@@ -120,17 +157,21 @@ void uplink_forked(struct uplink *u)
 	reset(u);
 }
 
-/* Never returns 0, 1 or 2: a program that runs with those closed would print into our connection. */
-static int open_socket(void)
+/* The same open file, never as 0, 1 or 2: a program that runs with those closed would print into our connection. */
+static int above_standard(int fd)
 {
-	int fd, high;
+	int high;
 
-	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (fd < 0 || fd > STDERR_FILENO)
 		return fd;
 	high = fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
 	close(fd);
 	return high;
+}
+
+static int open_socket(void)
+{
+	return above_standard(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
 }
 
 static int connect_to(int fd, const char *path)
@@ -270,7 +311,7 @@ static int pump(struct uplink *u)
 			return r;
 		/* Then once more, for the server may be a new one already; a second failure meets the backoff. */
 		if (r < 0)
-			uplink_disconnect(u);
+			lost(u, r);
 	}
 }
 
@@ -367,24 +408,75 @@ int uplink_submit(struct uplink *u, const struct ttalloc_msg_head *m, uint64_t *
 			return submitted(u, m, (size_t)n, ticketp);
 		if (n == -EAGAIN)
 			return -EAGAIN;
-		uplink_disconnect(u);
+		lost(u, n);
 	}
 }
 
-/* One complete message into u->in: 0, -EAGAIN or -ECONNRESET. */
+/* Those that came with a part of a message, out of the reach of fork() from the first moment. */
+static void keep_descriptors(struct uplink *u, const struct msghdr *h)
+{
+	const struct cmsghdr *c = CMSG_FIRSTHDR(h);
+
+	if (!c || c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
+		return;
+	close_offer(u);
+	memcpy(u->offer, CMSG_DATA(c), c->cmsg_len - CMSG_LEN(0));
+	u->offer[0] = above_standard(u->offer[0]);
+	u->offer[1] = above_standard(u->offer[1]);
+}
+
+/* As recv(). Descriptors are let in only while a ring is being waited for, and no more than the two of a ring. */
+static ssize_t receive_bytes(struct uplink *u, uint8_t *data, size_t len)
+{
+	_Alignas(struct cmsghdr) uint8_t control[CMSG_SPACE(sizeof(u->offer))];
+	struct iovec bytes = { .iov_base = data, .iov_len = len };
+	struct msghdr h = { .msg_iov = &bytes, .msg_iovlen = 1 };
+	ssize_t n;
+
+	if (u->ring != UPLINK_RING_ASKED)
+		return recvmsg(u->fd, &h, MSG_DONTWAIT);
+	h.msg_control = control;
+	h.msg_controllen = sizeof(control);
+	uplink_descriptors_lock();
+	n = recvmsg(u->fd, &h, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+	if (n > 0)
+		keep_descriptors(u, &h);
+	uplink_descriptors_unlock();
+	return n;
+}
+
+/* The answer to the request for a ring is in u->in. */
+static void ring_answered(struct uplink *u)
+{
+	struct ttalloc_msg_head m;
+
+	memcpy(&m, u->in, sizeof(m));
+	if (u->ring != UPLINK_RING_ASKED)
+		return;
+	u->ring = UPLINK_RING_OFFERED;
+	if (m.device_id != 0 || m.size != TTALLOC_RING_SIZE || m.buffer_id != TTALLOC_RING_MAGIC || u->offer[0] < 0 ||
+	    u->offer[1] < 0)
+		uplink_take(u, false);
+}
+
+/* One complete answer to a question into u->in: 0, -EAGAIN or -ECONNRESET. */
 static int receive_message(struct uplink *u)
 {
 	ssize_t n;
 
 	while (u->in_len < MESSAGE) {
-		n = recv(u->fd, u->in + u->in_len, MESSAGE - u->in_len, MSG_DONTWAIT);
+		n = receive_bytes(u, u->in + u->in_len, MESSAGE - u->in_len);
 		if (n > 0) {
 			u->in_len += (size_t)n;
 		} else if (n < 0 && errno == EAGAIN) {
 			return -EAGAIN;
 		} else if (n == 0 || errno != EINTR) {
-			uplink_disconnect(u);
+			disconnect(u, n == 0 || errno == ECONNRESET);
 			return -ECONNRESET;
+		}
+		if (u->in_len == MESSAGE && u->in[0] == TTALLOC_MSG_RING_RESPONSE) {
+			ring_answered(u);
+			u->in_len = 0;
 		}
 	}
 	u->in_len = 0;
@@ -398,6 +490,11 @@ int uplink_receive(struct uplink *u, uint64_t ticket, uint8_t answer[TTALLOC_DIA
 	/* Part of the question itself may still be queued. If this breaks the connection, the answer is given up. */
 	if (u->backlog.count > 0)
 		pump(u);
+	if (u->kept_ticket == ticket) {
+		memcpy(answer, u->kept, MESSAGE);
+		u->confirmed = u->sent_when_asked;
+		return 0;
+	}
 	while (u->answered < ticket) {
 		r = receive_message(u);
 		if (r < 0)
@@ -411,4 +508,141 @@ int uplink_receive(struct uplink *u, uint64_t ticket, uint8_t answer[TTALLOC_DIA
 	}
 	/* Given up together with the connection it was asked on. */
 	return -ECONNRESET;
+}
+
+/* --- the ring --- */
+
+/* Takes all answers that are there. One that is not for us is kept: at most one asker waits at a time. */
+static void receive_answers(struct uplink *u, uint64_t own_ticket)
+{
+	while (u->fd >= 0 && receive_message(u) == 0) {
+		if (u->answered == u->asked) {
+			disconnect(u, false);
+			return;
+		}
+		u->answered++;
+		if (u->answered == own_ticket)
+			return;
+		u->kept_ticket = u->answered;
+		memcpy(u->kept, u->in, MESSAGE);
+	}
+}
+
+/* Until the ring is answered or, with a ticket, that question is. False: in vain. */
+static bool wait_for_answer(struct uplink *u, uint64_t ticket)
+{
+	const int64_t deadline = uplink_clock() + TTALLOC_EVENT_BOUND_MS * NS_PER_MS;
+
+	for (;;) {
+		if (u->backlog.count > 0)
+			pump(u);
+		receive_answers(u, ticket);
+		if (u->fd < 0)
+			return false;
+		if (ticket == 0 ? u->ring != UPLINK_RING_ASKED : u->answered >= ticket)
+			return true;
+		if (uplink_clock() >= deadline) {
+			u->counters.stalls++;
+			return false;
+		}
+		uplink_wait(u->fd, u->backlog.count > 0 ? POLLIN | POLLOUT : POLLIN, deadline);
+	}
+}
+
+/* Sends a message that is no event, as a whole or with its rest in the backlog. */
+static bool send_request(struct uplink *u, const struct ttalloc_msg_head *m)
+{
+	ssize_t n = send_message(u, m);
+
+	/* What is wrong with the connection is for the next event to find out. */
+	if (n <= 0)
+		return false;
+	if (n == (ssize_t)MESSAGE)
+		return true;
+	u->torn = (size_t)n;
+	if (backlog_push(&u->backlog, m))
+		return true;
+	give_up_torn(u);
+	return false;
+}
+
+static void ask_for_ring(struct uplink *u, pid_t pid)
+{
+	const struct ttalloc_msg_head m = {
+		.type = TTALLOC_MSG_RING,
+		.process_id = pid,
+		.buffer_id = TTALLOC_RING_MAGIC,
+		.size = TTALLOC_RING_VERSION,
+	};
+
+	if (!send_request(u, &m))
+		return;
+	u->ring = UPLINK_RING_ASKED;
+	u->sent_when_offered = u->counters.sent;
+	wait_for_answer(u, 0);
+}
+
+/* Events went by message after the ring was asked for. A question tells when the server has booked them. */
+static bool confirm_messages(struct uplink *u, pid_t pid)
+{
+	const struct ttalloc_msg_head m = { .type = TTALLOC_MSG_QUERY, .process_id = pid };
+
+	if (u->counters.sent == u->sent_when_offered)
+		return true;
+	if (!send_request(u, &m))
+		return false;
+	u->asked++;
+	if (!wait_for_answer(u, u->asked))
+		return false;
+	u->confirmed = u->counters.sent;
+	return true;
+}
+
+bool uplink_offer(struct uplink *u, pid_t pid)
+{
+	if (u->backlog.count > 0 || (u->fd < 0 && uplink_connect(u) < 0))
+		return false;
+	if (u->ring == UPLINK_RING_NONE)
+		ask_for_ring(u, pid);
+	else if (u->ring == UPLINK_RING_ASKED)
+		receive_answers(u, 0);
+	if (u->ring != UPLINK_RING_OFFERED || u->backlog.count > 0)
+		return false;
+	if (confirm_messages(u, pid))
+		return u->ring == UPLINK_RING_OFFERED;
+	if (u->ring == UPLINK_RING_OFFERED)
+		uplink_take(u, false);
+	return false;
+}
+
+void uplink_take(struct uplink *u, bool taken)
+{
+	uplink_descriptors_lock();
+	if (taken)
+		u->offer[1] = -1;
+	close_offer(u);
+	u->ring = taken ? UPLINK_RING_TAKEN : UPLINK_RING_REFUSED;
+	uplink_descriptors_unlock();
+}
+
+void uplink_look(struct uplink *u, bool gone)
+{
+	struct pollfd p = { .fd = u->fd, .events = POLLRDHUP };
+
+	if (u->fd < 0)
+		return;
+	if (gone)
+		disconnect(u, true);
+	else if (!uplink_is_socket(u->fd, u->inode))
+		disconnect(u, false);
+	else if (poll(&p, 1, 0) > 0 && (p.revents & (POLLRDHUP | POLLHUP | POLLERR)))
+		disconnect(u, true);
+}
+
+bool uplink_requeue(struct uplink *u, const struct ttalloc_msg_head *m)
+{
+	if (backlog_push(&u->backlog, m))
+		return true;
+	u->counters.dropped++;
+	return false;
 }

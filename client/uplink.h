@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later
  *
- * uplink.h - one connection to the server: connect with backoff, send whole messages in order, match answers.
+ * uplink.h - one connection to the server: connect with backoff, send whole messages in order, match answers, and ask
+ * for a ring (ttalloc-ring.h).
  *
  * Rules that everything here keeps:
  *  - Messages leave in the order in which they were given. While the backlog holds any, a new one goes behind it.
@@ -8,6 +9,8 @@
  *    its rest is the next thing on this connection, and on another connection it starts again from its first byte.
  *  - Nothing blocks except uplink_settle() and the event that calls it, by poll(2), at most TTALLOC_EVENT_BOUND_MS.
  *    When that much was in vain the uplink is `slow`: nobody waits any more until the backlog is empty again.
+ *  - uplink_offer() waits for as long, once per connection, for the answer to its request, and once more if that came
+ *    so late that events were sent by message meanwhile.
  *
  * No locking: the owner (struct ttalloc) has a mutex around every call. Only the set of open descriptors has a lock
  * here, because a forked child must find it consistent; see uplink_descriptors_lock().
@@ -25,6 +28,15 @@
 
 #define UPLINK_BATCH 64  /* messages of the backlog per send */
 
+/* What became of the ring on this connection. */
+enum uplink_ring {
+	UPLINK_RING_NONE = 0,         /* not asked for */
+	UPLINK_RING_ASKED,
+	UPLINK_RING_OFFERED,          /* its descriptors are in `offer` */
+	UPLINK_RING_REFUSED,          /* by one side or the other: messages as long as this connection lasts */
+	UPLINK_RING_TAKEN,            /* no event goes by message any more */
+};
+
 struct uplink {
 	int fd;                       /* -1: not connected */
 	bool slow;
@@ -36,11 +48,20 @@ struct uplink {
 	uint64_t answered;            /* questions answered or given up with their connection */
 	uint64_t sent_when_asked;     /* counters.sent when the last question went out */
 	uint64_t confirmed;           /* counters.sent up to which the server has answered, or nobody ever will */
+	uint64_t kept_ticket;         /* whose answer was met by uplink_offer(), which was not for it */
+	uint8_t kept[TTALLOC_DIALECT_144];
+
+	enum uplink_ring ring;
+	int offer[2];                 /* memory, event; -1 */
+	uint64_t sent_when_offered;   /* counters.sent when the ring was asked for */
 
 	ino_t inode;                  /* of our socket, to recognise a descriptor that somebody else closed */
 	int error;                    /* -errno of the last failed attempt to connect */
 	int64_t backoff;              /* ns */
 	int64_t next_attempt;         /* CLOCK_MONOTONIC, ns */
+	/* Called when a connection ends on which a ring was taken, before its descriptor is closed. `theirs`: the server
+	 * has ended it, and books nothing any more. */
+	void (*on_end)(struct uplink *u, bool theirs);
 	char path[sizeof(((struct sockaddr_un *)0)->sun_path)];  /* "": the default paths */
 
 	size_t in_len;
@@ -55,7 +76,7 @@ int64_t uplink_clock(void);
 void uplink_wait(int fd, short events, int64_t deadline);
 
 /* `path` fits the struct; "" for the default paths. */
-void uplink_init(struct uplink *u, const char *path);
+void uplink_init(struct uplink *u, const char *path, void (*on_end)(struct uplink *u, bool theirs));
 /* Closes the connection, drops the backlog. */
 void uplink_deinit(struct uplink *u);
 /* In a forked child, between the two calls below: forgets the parent's connection, backlog and counters. */
@@ -86,5 +107,20 @@ int uplink_submit(struct uplink *u, const struct ttalloc_msg_head *m, uint64_t *
 int uplink_receive(struct uplink *u, uint64_t ticket, uint8_t answer[TTALLOC_DIALECT_144]);
 /* Closes the connection: the server does not keep to the protocol. */
 void uplink_disconnect(struct uplink *u);
+
+/*
+ * Whether the server offers a ring for the process `pid` on this connection, and everything that was sent before is
+ * booked or will be before it. Then `offer` holds its descriptors until the caller says what it does, by
+ * uplink_take(). Connects if it is time to; false as long as anything is queued.
+ */
+bool uplink_offer(struct uplink *u, pid_t pid);
+/* The memory is mapped and the event descriptor the caller's, or both are closed and it goes on by message. */
+void uplink_take(struct uplink *u, bool taken);
+/* Notices that the server has hung up. `gone`: the caller knows that it has. */
+void uplink_look(struct uplink *u, bool gone);
+/* Queues again what a ring held that nobody books any more. False: it was dropped and counted. */
+bool uplink_requeue(struct uplink *u, const struct ttalloc_msg_head *m);
+/* Whether `fd` is still the socket of that inode number, and not something that the program opened in its place. */
+bool uplink_is_socket(int fd, ino_t inode);
 
 #endif

@@ -6,6 +6,8 @@
  * report, then accept and look at the bytes. The library is linked statically with the system calls below replaced
  * (-Wl,--wrap=...), so that time stands still until a test moves it, a wait is counted instead of waited, and a send
  * takes as many bytes as a test wants. No test depends on how long anything takes.
+ *
+ * The server has no rings (test-client-ring.c has): a request for one never reaches the socket, and is refused at once.
  */
 #include <check.h>
 #include <errno.h>
@@ -34,6 +36,13 @@
 
 /* --- the system under the library --- */
 
+/* ck_assert() writes to a file each time: too slow for what is checked a million times. */
+#define NEED(condition)                                        \
+	do {                                                   \
+		if (!(condition))                              \
+			ck_abort_msg("not so: %s", #condition); \
+	} while (0)
+
 static bool faked;              /* whether time is ours */
 static int64_t now;             /* CLOCK_MONOTONIC, ns */
 static unsigned polls;          /* waits of the library */
@@ -45,15 +54,19 @@ static unsigned connects;
 static char connect_paths[16][108];
 static int connect_error;       /* errno for every connect; 0: really connect */
 static bool mmap_fails;
+static bool hears_of_rings;     /* requests for a ring reach the socket, where nobody answers */
+static int refused;             /* descriptor on which a refusal is to be read; 0: none */
 
 int __real_clock_gettime(clockid_t id, struct timespec *ts);
 int __real_poll(struct pollfd *fds, nfds_t n, int ms);
 ssize_t __real_send(int fd, const void *data, size_t len, int flags);
+ssize_t __real_recvmsg(int fd, struct msghdr *h, int flags);
 int __real_connect(int fd, const struct sockaddr *sa, socklen_t len);
 void *__real_mmap(void *at, size_t len, int prot, int flags, int fd, off_t off);
 int __wrap_clock_gettime(clockid_t id, struct timespec *ts);
 int __wrap_poll(struct pollfd *fds, nfds_t n, int ms);
 ssize_t __wrap_send(int fd, const void *data, size_t len, int flags);
+ssize_t __wrap_recvmsg(int fd, struct msghdr *h, int flags);
 int __wrap_connect(int fd, const struct sockaddr *sa, socklen_t len);
 void *__wrap_mmap(void *at, size_t len, int prot, int flags, int fd, off_t off);
 /* What mmap is called where off_t was asked to be 64 bits wide, as meson does. */
@@ -87,7 +100,25 @@ int __wrap_poll(struct pollfd *fds, nfds_t n, int ms)
 
 ssize_t __wrap_send(int fd, const void *data, size_t len, int flags)
 {
+	if (!hears_of_rings && len == MESSAGE && *(const uint8_t *)data == TTALLOC_MSG_RING) {
+		refused = fd;
+		return (ssize_t)len;
+	}
 	return on_send ? on_send(fd, data, len, flags) : __real_send(fd, data, len, flags);
+}
+
+ssize_t __wrap_recvmsg(int fd, struct msghdr *h, int flags)
+{
+	const struct ttalloc_msg_head refusal = { .type = TTALLOC_MSG_RING_RESPONSE, .device_id = -EOPNOTSUPP };
+
+	if (fd != refused)
+		return __real_recvmsg(fd, h, flags);
+	refused = 0;
+	NEED(h->msg_iov->iov_len == MESSAGE);
+	memset(h->msg_iov->iov_base, 0, MESSAGE);
+	memcpy(h->msg_iov->iov_base, &refusal, sizeof(refusal));
+	h->msg_controllen = 0;
+	return MESSAGE;
 }
 
 int __wrap_connect(int fd, const struct sockaddr *sa, socklen_t len)
@@ -120,13 +151,6 @@ void *__wrap_mmap64(void *at, size_t len, int prot, int flags, int fd, off_t off
 }
 
 /* --- the server's side --- */
-
-/* ck_assert() writes to a file each time: too slow for what is checked a million times. */
-#define NEED(condition)                                        \
-	do {                                                   \
-		if (!(condition))                              \
-			ck_abort_msg("not so: %s", #condition); \
-	} while (0)
 
 static char dir[] = "/tmp/test-client-XXXXXX";
 static char path[64];
@@ -272,6 +296,8 @@ static void setup(void)
 	on_send = NULL;
 	connect_error = 0;
 	mmap_fails = false;
+	hears_of_rings = false;
+	refused = 0;
 	strcpy(strrchr(dir, '-'), "-XXXXXX");
 	ck_assert_ptr_nonnull(mkdtemp(dir));
 	snprintf(path, sizeof(path), "%s/sock", dir);

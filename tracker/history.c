@@ -7,6 +7,8 @@
 #include <assert.h>
 #include <string.h>
 
+#define SCOUT 16
+
 static_assert(sizeof(struct history_event) == 32, "an event is 32 bytes");
 static_assert(sizeof(struct history_key) == 48, "a key is 48 bytes");
 
@@ -63,6 +65,7 @@ void history_clear(struct history *h)
 	h->free_events = 0;
 	h->keys = 0;
 	h->events = 0;
+	h->scout = 0;
 }
 
 /* ---- the ring of keys by last touch: key[0].older is the newest, key[0].newer the oldest ---- */
@@ -118,6 +121,26 @@ void history_forget(struct history *h, uint32_t key)
 	h->keys--;
 }
 
+/* Who goes next is known long before: asks for the memory that forgetting it will look at, SCOUT keys ahead. A scout
+ * that lost its way, since its key was touched or has gone, starts again at the oldest. */
+static void scout(struct history *h, uint32_t victim)
+{
+	const struct history_key *k;
+
+	if (h->scout == victim)
+		h->scout = 0;
+	if (!h->scout) {
+		h->scout = victim;
+		for (int i = 0; i < SCOUT; i++)
+			h->scout = h->key[h->scout].newer;
+	}
+	h->scout = h->key[h->scout].newer;
+	k = &h->key[h->scout];
+	__builtin_prefetch(&h->key[k->newer], 1);
+	__builtin_prefetch(&h->event[k->first], 1);
+	index_prefetch(h->index, history_hash(h->seed, k->device, k->address));
+}
+
 /* Makes room by giving up the key that was touched longest ago; `keep` is not given up. */
 static bool evict(struct history *h, uint32_t keep)
 {
@@ -127,6 +150,7 @@ static bool evict(struct history *h, uint32_t keep)
 		k = h->key[k].newer;
 	if (!k)
 		return false;
+	scout(h, k);
 	history_forget(h, k);
 	return true;
 }

@@ -68,6 +68,7 @@ struct history {
 	uint32_t used_events;
 	uint32_t free_keys;           /* lists of returned ones */
 	uint32_t free_events;
+	uint32_t scout;               /* key whose memory was asked for last; 0 = start at the oldest */
 	uint32_t keys;                /* in use now */
 	uint32_t events;
 	uint64_t dropped;             /* events there was no room for */

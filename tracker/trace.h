@@ -38,6 +38,7 @@ struct trace_entry {
 struct trace {
 	struct trace_entry *ring;
 	uint32_t size;
+	uint32_t at;     /* next % size */
 	uint64_t next;   /* number of the entry that will be written next */
 	uint64_t first;  /* number of the oldest entry still there */
 };
