@@ -3,7 +3,8 @@
 # Sourced, never run. Works in any POSIX shell.
 
 # Packages that the build needs, beyond what every Debian has.
-BUILD_PACKAGES="gcc libc6-dev meson ninja-build pkg-config libfuse3-dev fuse3 uthash-dev libsystemd-dev check"
+BUILD_PACKAGES="gcc libc6-dev meson ninja-build pkg-config libfuse3-dev fuse3 uthash-dev libsystemd-dev libdw-dev
+libiberty-dev check"
 
 say()
 {

@@ -147,7 +147,7 @@ eq "/" "README allocs ctl device0 device1 dumps error_log events leaks options p
 suspects trace version" "$(names "$M")"
 eq "device0/" "allocs cb dram info kernel l1 l1_small map summary system_memory trace" "$(names "$M/device0")"
 eq "pids/" "$PID" "$(ls "$M/pids")"
-eq "pids/<pid>/" "allocs ctl status" "$(names "$M/pids/$PID")"
+eq "pids/<pid>/" "allocs ctl sites status" "$(names "$M/pids/$PID")"
 eq "options/" "history_per_buffer max_buffers max_clients trace_events" "$(names "$M/options")"
 eq "leaks/" "" "$(ls -A "$M/leaks")"
 for file in README version error_log summary stats allocs suspects processes events trace device0/summary; do

@@ -44,7 +44,7 @@ wait $GONE
 CHURN=$!
 WORKLOAD=
 if [ -n "$TTALLOC_WORKLOAD" ]; then
-	TT_ALLOC_TRACKING_ENABLED=1 "$TTALLOC_WORKLOAD" --socket "$S" --devices 4 --steps 1000000 >"$T/workload.out" 2>&1 &
+	TT_ALLOC_TRACKING_ENABLED=1 "$TTALLOC_WORKLOAD" --socket "$S" --devices 4 --steps 0 --rate 100000 >"$T/workload.out" 2>&1 &
 	WORKLOAD=$!
 fi
 

@@ -392,10 +392,12 @@ START_TEST(a_full_lane_and_the_rest_at_the_end)
 	ck_assert_uint_eq(p.lane->freed_count, TTALLOC_SEGMENTS);
 	ck_assert_uint_eq(registry_counters(util->reg)->frees_total, TTALLOC_LANE_RECORDS / 2);
 	report(&p, TTALLOC_RECORD_ALLOC, 5, 1);
-	/* Nobody drains: the ring's end does. */
-	munmap(memory, TTALLOC_RING_SIZE);
+	/* Nobody drains: the ring's end does, and says where it stopped. */
 	ring_free(r);
 	ck_assert_uint_eq(live(), 1);
+	ck_assert_uint_eq(p.lane->head, TTALLOC_LANE_RECORDS + 1);
+	ck_assert_uint_eq(memory->attention, TTALLOC_ATTENTION_GONE);
+	munmap(memory, TTALLOC_RING_SIZE);
 }
 END_TEST
 

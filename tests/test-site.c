@@ -526,16 +526,46 @@ START_TEST(accounts_are_bounded)
 	util_check_totals(u);
 	/* What ended and holds nothing gives way when accounts are scarce, though it is still listed. */
 	uint64_t pos = 0, removed = 0;
+	uint32_t at = 0;
+	struct account_info a;
+	ck_assert(registry_account_next(u->reg, user, &at, &a));
+	ck_assert(registry_account_next(u->reg, user, &at, &a));
 	registry_process_disconnect(u->reg, user);
 	ingest_exit(&u->in, user, u->now);
 	ck_assert_uint_eq(accounts_of(user), 131071);
 	while (registry_clean_step(u->reg, user, &pos, 1000, &removed))
 		;
 	ck_assert_uint_eq(accounts_of(user), 0);
+	ck_assert(!registry_account_next(u->reg, user, &at, &a));
 	ck_assert_ptr_nonnull(registry_process(u->reg, user));
 	uint64_t lost = definitions_lost();
 	util_alloc_at(u, util_process(u, 3, 1000, "next"), 0, BUFFER_DRAM, 1 << 12, 1, util_site(u, 1), 0);
 	ck_assert_uint_eq(definitions_lost(), lost);
+}
+END_TEST
+
+/* Processes that are forgotten give their accounts back: of 6000, the 999 that are still known keep theirs. */
+START_TEST(accounts_go_with_their_process)
+{
+	util_free(u);
+	u = util_new(1 << 18, 0, 0);
+	for (int i = 0; i < 6000; i++) {
+		uint32_t p = util_process(u, 100 + i, 1000, "short");
+		for (uint64_t k = 0; k < 10; k++) {
+			util_alloc_at(u, p, 0, BUFFER_DRAM, k << 12, 1, util_site(u, k), 0);
+			util_release(u, p, 0, k << 12);
+		}
+		ck_assert_uint_eq(accounts_of(p), 10);
+		registry_process_disconnect(u->reg, p);
+		ingest_exit(&u->in, p, u->now);
+	}
+	uint32_t user = util_process(u, 1, 1000, "user");
+	fill(user, 65, 2);
+	ck_assert_uint_eq(accounts_of(user), 131071 - 999 * 10);
+	struct account_info a;
+	ck_assert(registry_account_next(u->reg, PROCESS_NONE, &(uint32_t){ 0 }, &a));
+	ck_assert_uint_eq(a.totals.allocs, 6001);
+	ck_assert_uint_eq(a.totals.frees, 6000);
 }
 END_TEST
 
@@ -572,6 +602,7 @@ int main(void)
 	tcase_add_loop_test(t, totals_of_sites_are_exact, 0, 3);
 	tcase_add_test(t, a_foreign_free_is_the_owners);
 	tcase_add_test(t, accounts_are_bounded);
+	tcase_add_test(t, accounts_go_with_their_process);
 	tcase_add_test(t, a_listing_ends_with_its_process);
 	suite_add_tcase(s, t);
 	SRunner *r = srunner_create(s);

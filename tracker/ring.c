@@ -671,8 +671,11 @@ void ring_free(struct ring *r)
 		loop_remove(r->set->loop, &r->wake);
 		close(r->wake.fd);
 	}
-	if (r->memory)
+	if (r->memory) {
+		/* From here on the client knows what it has to tell to the next server. */
+		atomic_fetch_or(&r->memory->attention, TTALLOC_ATTENTION_GONE);
 		munmap(r->memory, TTALLOC_RING_SIZE);
+	}
 	if (r->fd >= 0)
 		close(r->fd);
 	r->set->info->rings--;

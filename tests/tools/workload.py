@@ -55,7 +55,7 @@ def main():
     table = mount.processes()
     r.eq("processes", pids, set(table))
     r.eq("their state", {"live" if state == "holding" else "dead"}, {row["state"] for p in table.values() for row in p})
-    r.eq("their transport", {"socket144"}, {row["transport"] for p in table.values() for row in p})
+    r.eq("their transport", {"ring"}, {row["transport"] for p in table.values() for row in p})
     r.ok("buffers belong to them", {row[5] for row in mount.allocs()} <= pids)
     r.eq("leaks/ are the suspects", mount.leak_names(), sorted(os.listdir(mount.join("leaks"))))
     r.eq("suspects", 0 if state == "holding" else mount.stat("live_buffers"), mount.stat("suspects"))
