@@ -24,6 +24,9 @@
 
 __thread struct ring_self ring_self __attribute__((tls_model("initial-exec"), visibility("hidden")));
 
+_Atomic bool ring_many;
+
+static _Atomic uint32_t threads;  /* that have been bound */
 static pthread_key_t thread_key;
 static bool have_barrier;
 static _Atomic uint64_t last_id;
@@ -195,6 +198,9 @@ void ring_unref(struct ring *r)
 void ring_self_forked(void)
 {
 	memset(ring_self.bindings, 0, sizeof(ring_self.bindings));
+	ring_self.counted = false;
+	atomic_store(&threads, 0);
+	atomic_store(&ring_many, false);
 }
 
 void ring_forked(struct ring *r)
@@ -476,6 +482,8 @@ struct ring_binding *ring_front(struct ring_self *self, struct ring_binding *b)
 
 	if (b == first)
 		return b;
+	/* What was published in the other ring must not wait in this processor while an event here takes its stamp. */
+	atomic_thread_fence(memory_order_seq_cst);
 	move_binding(&moved, b);
 	move_binding(b, first);
 	move_binding(first, &moved);
@@ -495,8 +503,11 @@ struct ring_binding *ring_bind(struct ring_self *self, struct ring *r)
 		if (b[i - 1].ring)
 			move_binding(&b[i], &b[i - 1]);
 	atomic_fetch_add(&r->refs, 1);
-	if (atomic_fetch_add(&r->bound, 1) > 0)
-		atomic_store(&r->many, true);
+	if (!self->counted && atomic_fetch_add(&threads, 1) > 0)
+		atomic_store(&ring_many, true);
+	self->counted = true;
+	if (b[1].ring)
+		atomic_store(&ring_many, true);
 	b->ring = r;
 	b->tag = 0;
 	b->tag_version = 0;
@@ -577,8 +588,6 @@ void ring_wake(struct ring *r)
 	uint32_t refs = atomic_load(&r->event_refs);
 	bool ours;
 
-	if (!(atomic_fetch_and(r->attention, ~(uint32_t)TTALLOC_ATTENTION_WAKE) & TTALLOC_ATTENTION_WAKE))
-		return;
 	do
 		if (refs == 0)
 			return;

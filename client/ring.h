@@ -58,13 +58,11 @@ struct ring {
 	uint64_t id;                     /* never 0 */
 	_Atomic uint32_t *attention;
 	uint32_t clock;                  /* enum ttalloc_clock */
-	_Atomic bool many;               /* a second thread has claimed a lane */
 	struct sites sites;              /* and tags */
 
 	struct ttalloc_ring *shared;
 	size_t mapped;                   /* bytes at `shared` */
 	_Atomic uint32_t refs;
-	_Atomic uint32_t bound;          /* threads that ever were */
 	_Atomic uint32_t used;           /* lanes 0..used-1 may hold records */
 	_Atomic uint64_t free_lanes;     /* bit set: lane was not claimed, or given back */
 	_Atomic bool ended;              /* its connection has ended: nobody binds to it any more */
@@ -97,6 +95,7 @@ struct ring_self {
 	struct ring_binding bindings[RING_BINDINGS];  /* used last: first */
 	unsigned depth;                  /* event calls of this thread that are under way */
 	unsigned locks;                  /* of the library that it holds or waits for */
+	bool counted;                    /* among the threads that have been bound */
 	bool watched;                    /* ring_thread_exit() will come */
 	bool leaving;                    /* it came */
 	uint32_t tag_version;
@@ -106,6 +105,8 @@ struct ring_self {
 	unsigned stack_tries;
 };
 
+/* A second thread has been bound, or one to two rings: there are lanes whose order is that of the stamps. */
+extern _Atomic bool ring_many __attribute__((visibility("hidden")));
 extern __thread struct ring_self ring_self __attribute__((tls_model("initial-exec"), visibility("hidden")));
 
 /* What one event says; the rest of its record is put in by ring_put(). */
@@ -181,7 +182,7 @@ bool ring_define(struct ring_lane *l, uint8_t kind, uint32_t number, const uint8
 static inline uint64_t ring_stamp(const struct ring *r)
 {
 	if (ring_likely(r->clock == TTALLOC_CLOCK_COUNTER))
-		return ring_unlikely(atomic_load_explicit(&r->many, memory_order_relaxed)) ? ttalloc_ticks_ordered()
+		return ring_unlikely(atomic_load_explicit(&ring_many, memory_order_relaxed)) ? ttalloc_ticks_ordered()
 											    : ttalloc_ticks();
 	return ttalloc_clock_monotonic();
 }

@@ -22,21 +22,25 @@
  *     order[] of a segment is written before the first `tail` that reaches into it.
  *  2. The server has read records, then stores `head`, or freed[] and then `freed_count` (release); the producer loads
  *     `freed_count` (acquire), then reuses the segment. It never looks at `head` but to learn what is not booked.
- *  3. Wake-ups. Producer: store `tail`; load `attention`. Server: set TTALLOC_ATTENTION_WAKE; load `tail`. At least one
- *     has to see the other's store, for which each needs a full barrier in between. The server's is
+ *  3. Wake-ups. Producer: store `tail`; load `attention`, if WAKE is set write to the eventfd. Server: set WAKE; load
+ *     `tail`. At least one has to see the other's store, for which each needs a full barrier in between. The server's is
  *     membarrier(GLOBAL_EXPEDITED), which acts as one in every thread of the processes that have registered; so the
  *     producer's is only the compiler's. A process that could not register says so (`barrier` 0), and is never armed but
- *     looked at every 100 ms.
+ *     looked at every 100 ms. Only the server clears WAKE, when it reads the ring again: whoever cleared it before
+ *     writing would let another thread's call return while the server still sleeps.
  *  4. TTALLOC_ATTENTION_MOVED is the same between threads of one process, when their connection has broken: mover: set
  *     it; membarrier; load all tails. A record that the mover did not see is moved by its own thread.
- *  5. Stamps. If event a happens before event b (C11) and they are in different lanes, then stamp a <= stamp b, and
- *     who reads the counter (ordered) as c >= stamp b and then loads the tails sees a. Needed is that b's stamp is
+ *  5. Stamps. If event a happens before event b (C11) and they are in different lanes of one process, then stamp a <=
+ *     stamp b, and who reads the counter as c > stamp b and then loads the tails sees a. Needed is that b's stamp is
  *     not taken before what made a visible to its thread: ttalloc_ticks_ordered(). An early stamp does no harm
  *     to events that come later, so a thread that is alone in its process takes the cheaper ttalloc_ticks(): when a
  *     second thread claims a lane it first sets `many`, and b, which happens after an event of that thread, sees it.
- *  6. The server books what it found published in a first look at all tails, and of a second look what is stamped not
- *     later than the counter between both. By 5 that is closed under "happens before"; by the first look it holds
- *     everything that was reported before the request it is answering, whatever a client writes for stamps.
+ *     (Threads alone in two processes are ordered if what passes between them passes the kernel.)
+ *  6. The server books what it found published in a first look at all tails, and of a second look what is stamped before
+ *     the counter between both, which is held on both sides: it is read neither before the first look's loads nor after
+ *     the second's. By 5 that is closed under "happens before"; by the first look it holds everything that was reported
+ *     before the request it is answering, whatever a client writes for stamps. Rings that sleep are asked for news
+ *     before each look.
  *
  * Nothing here is believed by the server: it copies a record before it looks at it, and checks positions, segment
  * numbers and `seq`.
@@ -162,7 +166,7 @@ static_assert(TTALLOC_LANE_HEAD == 8192, "two pages before the segments");
 static_assert(sizeof(struct ttalloc_lane) == 8192 + TTALLOC_LANE_RECORDS * 64, "no holes");
 
 enum ttalloc_attention {
-	TTALLOC_ATTENTION_WAKE = 1,   /* the server sleeps: whoever clears this bit writes to the eventfd */
+	TTALLOC_ATTENTION_WAKE = 1,   /* the server sleeps: write to the eventfd. Only the server clears it */
 	TTALLOC_ATTENTION_MOVED = 2,  /* set by the client only: this memory is not used any more */
 	TTALLOC_ATTENTION_GONE = 4,   /* set by the server, last of all: it books nothing of this memory any more */
 };
@@ -186,6 +190,18 @@ static_assert(sizeof(struct ttalloc_ring) <= TTALLOC_RING_HEAD, "one page");
 #define TTALLOC_LANE_OFFSET(i) (TTALLOC_RING_HEAD + (uint64_t)(i) * sizeof(struct ttalloc_lane))
 
 /* ---- the counter ---- */
+
+/* Keeps what was read before it, counter or memory, before the loads behind it. */
+static inline void ttalloc_hold_loads(void)
+{
+#if defined(__x86_64__)
+	__asm__ volatile("lfence" : : : "memory");
+#elif defined(__aarch64__)
+	__asm__ volatile("isb" : : : "memory");
+#else
+	atomic_thread_fence(memory_order_seq_cst);
+#endif
+}
 
 static inline uint64_t ttalloc_clock_monotonic(void)
 {
@@ -226,7 +242,7 @@ static inline uint64_t ttalloc_ticks_ordered(void)
 {
 	uint64_t v;
 
-	__asm__ volatile("isb\n\tmrs %0, cntvct_el0" : "=r"(v) : : "memory");
+	__asm__ volatile("dsb ishld\n\tisb\n\tmrs %0, cntvct_el0" : "=r"(v) : : "memory");
 	return v;
 }
 #else

@@ -509,23 +509,23 @@ static void put_bound(struct ttalloc *t, struct ring_binding *b, const struct ri
 		      unsigned depth, bool nested)
 {
 	struct ring_lane *l = b->lane[depth];
+	bool common;
 	enum ring_result r;
 
 	if (!l)
 		l = b->lane[depth] = ring_claim(b->ring);
-	if (l) {
-		r = put_all(t, b, l, e, frame, nested);
-	} else {
+	common = !l;
+	if (common)
 		l = ring_common_lock(b->ring, nested);
-		if (!l) {
-			drop(t, e);
-			return;
-		}
-		r = put_all(t, b, l, e, frame, nested);
-		ring_common_unlock(b->ring);
+	if (!l) {
+		drop(t, e);
+		return;
 	}
+	r = put_all(t, b, l, e, frame, nested);
 	if (r != RING_PUT)
 		attend(t, l, r == RING_FULL, nested);
+	if (common)
+		ring_common_unlock(b->ring);
 }
 
 /* The thread is bound to no ring of the instance: binds it, or lets the event go as a message. */

@@ -34,6 +34,7 @@
 #include "tracker/intake.h"
 #include "tracker/log.h"
 #include "tracker/loop.h"
+#include "tracker/naming.h"
 #include "tracker/registry.h"
 #include "tracker/trace.h"
 #include "tracker/view.h"
@@ -50,6 +51,7 @@ struct server {
 	struct trace trace;
 	struct errlog errlog;
 	struct ingest state;
+	struct naming *naming;
 	struct server_info info;
 	struct view view;
 	struct spool_waste waste;
@@ -137,7 +139,9 @@ static int open_registry(struct server *s)
 		s->arena = NULL;
 		return -errno;
 	}
-	return registry_new(&s->registry, &config, s->arena);
+	int r = registry_new(&s->registry, &config, s->arena);
+
+	return r < 0 ? r : naming_new(&s->naming, s->loop, s->registry, &s->errlog, config.seed);
 }
 
 static void declare_devices(struct server *s)
@@ -162,7 +166,7 @@ static int describe(struct server *s)
 	s->info.max_clients = INTAKE_MAX_CLIENTS_DEFAULT;
 	s->state = (struct ingest){ s->registry, &s->trace, &s->errlog };
 	s->view = (struct view){ .registry = s->registry, .trace = &s->trace, .errlog = &s->errlog,
-				  .server = &s->info, .now = s->info.started };
+				  .server = &s->info, .symbols = naming_symbols(s->naming), .now = s->info.started };
 	return 0;
 }
 
@@ -221,6 +225,13 @@ static void on_client_dump(void *data)
 	control_dump(s->control, CONTROL_CLIENT);
 }
 
+static void on_site(void *data, uint32_t site, uint32_t process)
+{
+	struct server *s = data;
+
+	naming_site(s->naming, site, process);
+}
+
 /* The server does not stay in the directory where it was started. */
 static int make_absolute(const char *path, char **absolute)
 {
@@ -251,6 +262,7 @@ static int open_sockets(struct server *s)
 		.ingest = &s->state,
 		.info = &s->info,
 		.dump = on_client_dump,
+		.sited = on_site,
 		.data = s,
 	};
 	int r = intake_new(&s->intake, &config);
@@ -347,6 +359,7 @@ static void server_stop(struct server *s)
 	dumps_deinit(&s->dumps);
 	spool_waste_free(&s->waste, SIZE_MAX);
 	trace_deinit(&s->trace);
+	naming_free(s->naming);
 	registry_free(s->registry);
 	if (s->arena)
 		munmap(s->arena, s->arena_size);

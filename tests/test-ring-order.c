@@ -38,6 +38,7 @@ static const struct mistake {
 	{ &wake_model, WAKE_LANES_BEFORE_SET, ON_BOTH },
 	{ &wake_model, WAKE_TAIL_AFTER_LOAD, ON_BOTH },
 	{ &wake_model, WAKE_WRITE_BEFORE_CLEAR, ON_BOTH },
+	{ &wake_model, WAKE_TRUST_EVENTFD, ON_BOTH },
 	{ &moved_model, MOVED_NO_MEMBARRIER, ON_BOTH },
 	{ &moved_model, MOVED_NOT_REMEMBERED, ON_BOTH },
 	{ &moved_model, MOVED_SERVER_READS_ON, ON_BOTH },

@@ -5,19 +5,16 @@
 #include "client/ttalloc.h"
 #include "tests/util-frames.h"
 
-__attribute__((used)) static void alloc_here(struct ttalloc *t, uint64_t address)
-{
-	ttalloc_alloc(t, 0, TTALLOC_DRAM, address, 1);
-}
-
 #if defined(__x86_64__)
+/* ttalloc_alloc(t, 0, 0, address, 1) */
 __attribute__((naked, noinline)) void noframes_alloc(struct ttalloc *t, uint64_t address, uintptr_t garbage)
 {
-	__asm__("push %rbp\n\tmov %rdx, %rbp\n\tcall alloc_here\n\tpop %rbp\n\tret");
+	__asm__("push %rbp\n\tmov %rdx, %rbp\n\tmov %rsi, %rcx\n\txor %esi, %esi\n\txor %edx, %edx\n\t"
+		"mov $1, %r8d\n\tcall ttalloc_alloc@PLT\n\tpop %rbp\n\tret");
 }
 #else
 void noframes_alloc(struct ttalloc *t, uint64_t address, uintptr_t garbage)
 {
-	alloc_here(t, address);
+	ttalloc_alloc(t, 0, TTALLOC_DRAM, address, 1);
 }
 #endif

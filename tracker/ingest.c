@@ -311,8 +311,6 @@ static void book(const struct booking *k)
 	case TTALLOC_MSG_DEVICE_INFO_QUERY:
 		counters(k)->queries_total++;
 		break;
-	case TTALLOC_MSG_RING:
-		break;
 	case TTALLOC_MSG_DUMP:
 	case TTALLOC_MSG_DUMP_KERNELS:
 		counters(k)->dumps_total++;
@@ -328,7 +326,8 @@ static void book_one(struct ingest *in, const struct event *e, uint64_t now)
 	const struct process *p = registry_process(in->registry, e->process);
 	struct booking k = { .in = in, .event = e, .process = p, .now = now };
 
-	if (e->reply_from)
+	/* The rest of a question that was counted, and what is no event at all. */
+	if (e->reply_from || e->type == TTALLOC_MSG_RING)
 		return;
 	/* Of a ring's event the server's own clock tells when it was reported, which may be a while before it is read. */
 	if (e->dialect == EVENT_RING && e->time >= p->started)

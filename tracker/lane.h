@@ -32,14 +32,15 @@ struct lane {
 int lane_look_first(struct lane *l);
 int lane_look_second(struct lane *l);
 
-/* Whether a record is there that may be booked when the counter between the looks was `bound`, and its stamp. */
+/* Whether a record is there that may be booked when the counter between the looks was `bound`, and its stamp. One with
+ * that very stamp may have been made after the reading. */
 static inline bool lane_peek(const struct lane *l, uint64_t bound, uint64_t *stamp)
 {
 	if (l->pos == l->second)
 		return false;
 	/* The segment is known: lane_look_second() and lane_take() see to that. */
 	*stamp = l->segment[l->pos % TTALLOC_SEGMENT_RECORDS].stamp;
-	return l->pos < l->first || *stamp <= bound;
+	return l->pos < l->first || *stamp < bound;
 }
 
 /* Takes the next record; there is one (pos < second). A segment that was read to its end is given back. 0, or -EBADMSG:

@@ -439,9 +439,10 @@ static void peer_close(struct peer *p)
 	else
 		set->peers = p->next;
 	loop_remove(set->loop, &p->source);
+	/* Before its client can see that the connection has ended: then it delivers what was not booked to another. */
+	ring_free(p->ring);
 	close(p->source.fd);
 	forget_out(p);
-	ring_free(p->ring);
 	registry_process_disconnect(set->ingest->registry, p->watch->slot);
 	watch_put(p->watch);
 	set->info->clients--;

@@ -23,6 +23,7 @@
 #define NS_PER_S UINT64_C(1000000000)
 #define POLL_NS (RING_POLL_US * NS_PER_US)
 #define QUIET_NS (RING_QUIET_MS * NS_PER_MS)
+#define WAKES 64
 #define CLOCKSOURCE "/sys/devices/system/clocksource/clocksource0/current_clocksource"
 
 /* Numbers of a connection's definitions, as the registry knows them. */
@@ -38,11 +39,11 @@ enum ring_state {
 };
 
 struct ring {
-	struct loop_source wake;
 	struct ring_set *set;
 	struct ring_owner owner;
 	struct ttalloc_ring *memory;
 	int fd;
+	int wake_fd;
 	enum ring_state state;
 	bool arming;
 	uint32_t lanes;
@@ -98,6 +99,9 @@ static void break_ring(struct ring *r, const char *why)
 	if (r->state == RING_BROKEN)
 		return;
 	deactivate(r, RING_BROKEN);
+	/* Whoever gets what is left after this must not get what was booked. */
+	for (uint32_t i = 0; i < r->lanes; i++)
+		lane_publish(&r->lane[i]);
 	r->owner.broken(r->owner.data, why);
 }
 
@@ -379,6 +383,21 @@ static void look_all(struct ring_set *set, int (*lane_look)(struct lane *l))
 	}
 }
 
+/* The client of a ring has written to its eventfd. */
+static void wake(struct ring *r)
+{
+	uint64_t count;
+
+	(void)!read(r->wake_fd, &count, sizeof(count));
+	if (r->state != RING_ARMED)
+		return;
+	r->set->armed--;
+	activate(r);
+	atomic_fetch_and(&r->memory->attention, ~(uint32_t)TTALLOC_ATTENTION_WAKE);
+	r->last = loop_monotonic();
+	set_period(r->set, POLL_NS);
+}
+
 /* Room for all lanes of the active rings. False: no memory. */
 static bool make_room(struct ring_set *set)
 {
@@ -426,11 +445,31 @@ static bool account(struct ring *r)
 	return moved || dropped;
 }
 
+/* Rings that sleep and have had an event are active again. */
+static void hear_wakes(struct ring_set *set)
+{
+	struct epoll_event woken[WAKES];
+	int n;
+
+	do {
+		n = epoll_wait(set->wakes.fd, woken, WAKES, 0);
+		for (int i = 0; i < n; i++)
+			wake(woken[i].data.ptr);
+	} while (n == WAKES);
+}
+
+static void ask_sleepers(struct ring_set *set)
+{
+	if (set->armed)
+		hear_wakes(set);
+}
+
 /* Books what is published, at most `limit` records of it. */
 static void book(struct ring_set *set, uint64_t limit)
 {
 	struct stamp_anchor now;
 
+	ask_sleepers(set);
 	if (!set->active)
 		return;
 	look_all(set, lane_look_first);
@@ -439,7 +478,8 @@ static void book(struct ring_set *set, uint64_t limit)
 	now.real = loop_now();
 	stamp_anchor(&set->scale, &now);
 	set->now = now.real;
-	(void)counter(set);  /* keeps the second look behind the first reading */
+	ask_sleepers(set);
+	ttalloc_hold_loads();
 	look_all(set, lane_look_second);
 	if (!make_room(set))
 		return;
@@ -461,6 +501,12 @@ static bool has_news(struct ring *r)
 		if (atomic_load_explicit(&r->lane[i].memory->tail, memory_order_acquire) != r->lane[i].pos)
 			return true;
 	return false;
+}
+
+static void sleep_on(struct ring *r)
+{
+	deactivate(r, RING_ARMED);
+	r->set->armed++;
 }
 
 static bool barrier(int command)
@@ -489,7 +535,7 @@ static void arm(struct ring_set *set, uint64_t now)
 		if (!set->can_arm || has_news(r))
 			atomic_fetch_and(&r->memory->attention, ~(uint32_t)TTALLOC_ATTENTION_WAKE);
 		else
-			deactivate(r, RING_ARMED);
+			sleep_on(r);
 	}
 }
 
@@ -516,18 +562,13 @@ static void timer_ready(struct loop_source *s, uint32_t events)
 	pace(set);
 }
 
-static void wake_ready(struct loop_source *s, uint32_t events)
+static void wakes_ready(struct loop_source *s, uint32_t events)
 {
-	struct ring *r = loop_owner(s, struct ring, wake);
-	uint64_t count;
+	struct ring_set *set = loop_owner(s, struct ring_set, wakes);
 
-	(void)!read(s->fd, &count, sizeof(count));
-	if (r->state != RING_ARMED)
-		return;
-	activate(r);
-	r->last = loop_monotonic();
-	set_period(r->set, POLL_NS);
-	book(r->set, RING_TURN);
+	/* Also of rings that do not sleep: nobody else reads those. */
+	hear_wakes(set);
+	book(set, RING_TURN);
 }
 
 void ring_set_drain(struct ring_set *set)
@@ -565,11 +606,13 @@ int ring_set_init(struct ring_set *set)
 {
 	int r;
 
+	set->drainer.drain = drain;
 	set->active = NULL;
 	set->source = NULL;
 	set->sources_max = 0;
 	set->batched = 0;
 	set->period = 0;
+	set->armed = 0;
 	set->clock = choose_clock();
 	set->can_arm = true;
 	stamp_init(&set->scale, &(struct stamp_anchor){ counter(set), loop_monotonic(), loop_now() });
@@ -578,14 +621,23 @@ int ring_set_init(struct ring_set *set)
 		.ingest = true,
 		.ready = timer_ready,
 	};
-	if (set->timer.fd < 0)
+	set->wakes = (struct loop_source){ .fd = epoll_create1(EPOLL_CLOEXEC), .ingest = true, .ready = wakes_ready };
+	if (set->timer.fd < 0 || set->wakes.fd < 0)
 		return -errno;
 	r = loop_add(set->loop, &set->timer, EPOLLIN);
+	if (r == 0)
+		r = loop_add(set->loop, &set->wakes, EPOLLIN);
 	if (r < 0)
 		return r;
-	set->drainer.drain = drain;
 	loop_drainer_add(set->loop, &set->drainer);
 	return 0;
+}
+
+static void close_source(struct ring_set *set, struct loop_source *s)
+{
+	loop_remove(set->loop, s);
+	if (s->fd >= 0)
+		close(s->fd);
 }
 
 void ring_set_deinit(struct ring_set *set)
@@ -593,8 +645,8 @@ void ring_set_deinit(struct ring_set *set)
 	if (!set->drainer.drain)
 		return;
 	loop_drainer_remove(set->loop, &set->drainer);
-	loop_remove(set->loop, &set->timer);
-	close(set->timer.fd);
+	close_source(set, &set->timer);
+	close_source(set, &set->wakes);
 	free(set->source);
 }
 
@@ -620,16 +672,15 @@ static int make_memory(struct ring *r)
 
 static int make(struct ring *r)
 {
+	struct epoll_event event = { .events = EPOLLIN, .data.ptr = r };
 	int e = make_memory(r);
 
 	if (e < 0)
 		return e;
-	r->wake = (struct loop_source){
-		.fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK),
-		.ingest = true,
-		.ready = wake_ready,
-	};
-	return r->wake.fd < 0 ? -errno : loop_add(r->set->loop, &r->wake, EPOLLIN);
+	r->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (r->wake_fd < 0 || epoll_ctl(r->set->wakes.fd, EPOLL_CTL_ADD, r->wake_fd, &event) < 0)
+		return -errno;
+	return 0;
 }
 
 int ring_new(struct ring **ringp, struct ring_set *set, const struct ring_owner *owner)
@@ -641,7 +692,7 @@ int ring_new(struct ring **ringp, struct ring_set *set, const struct ring_owner 
 		return -ENOMEM;
 	r->set = set;
 	r->owner = *owner;
-	r->fd = r->wake.fd = -1;
+	r->fd = r->wake_fd = -1;
 	r->modules.max = TTALLOC_MODULES_MAX;
 	r->sites.max = TTALLOC_SITES_MAX;
 	r->tags.max = TTALLOC_TAGS_MAX;
@@ -663,13 +714,14 @@ void ring_free(struct ring *r)
 	if (!r)
 		return;
 	if (r->state == RING_ARMED)
-		activate(r);
+		wake(r);
 	if (r->memory)
 		ring_set_drain(r->set);
 	deactivate(r, RING_BROKEN);
-	if (r->wake.fd >= 0) {
-		loop_remove(r->set->loop, &r->wake);
-		close(r->wake.fd);
+	/* The client may hold it open; a descriptor that is only closed would stay in the set. */
+	if (r->wake_fd >= 0) {
+		(void)epoll_ctl(r->set->wakes.fd, EPOLL_CTL_DEL, r->wake_fd, NULL);
+		close(r->wake_fd);
 	}
 	if (r->memory) {
 		/* From here on the client knows what it has to tell to the next server. */
@@ -692,5 +744,5 @@ int ring_memory_fd(const struct ring *r)
 
 int ring_wake_fd(const struct ring *r)
 {
-	return r->wake.fd;
+	return r->wake_fd;
 }

@@ -50,6 +50,8 @@ struct ring_set {
 	void *data;
 	struct loop_drainer drainer;
 	struct loop_source timer;
+	struct loop_source wakes;     /* an epoll set of the eventfds */
+	size_t armed;                 /* rings that sleep */
 	uint64_t period;              /* ns, of the timer; 0 = it is off */
 	enum ttalloc_clock clock;
 	bool can_arm;                 /* this kernel has the barrier that it takes */

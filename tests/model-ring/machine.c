@@ -337,11 +337,12 @@ static uint64_t mix(uint64_t x)
 static void fingerprint(const struct machine *m, uint64_t f[2])
 {
 	const unsigned char *p = (const unsigned char *)m;
+	const size_t size = m->kind == MACHINE_TSO ? offsetof(struct machine, stores) : sizeof(*m);
 	uint64_t a = 1, b = 2, w;
 	size_t i, n;
 
-	for (i = 0; i < sizeof(*m); i += n) {
-		n = sizeof(*m) - i < sizeof(w) ? sizeof(*m) - i : sizeof(w);
+	for (i = 0; i < size; i += n) {
+		n = size - i < sizeof(w) ? size - i : sizeof(w);
 		w = 0;
 		memcpy(&w, p + i, n);
 		a = (a ^ w) * UINT64_C(0x9e3779b97f4a7c15);

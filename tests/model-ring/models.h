@@ -28,6 +28,7 @@ enum wake_mutation {
 	WAKE_LANES_BEFORE_SET,
 	WAKE_TAIL_AFTER_LOAD,
 	WAKE_WRITE_BEFORE_CLEAR,
+	WAKE_TRUST_EVENTFD,
 };
 
 extern const struct machine_model moved_model;     /* point 4 */

@@ -4,7 +4,10 @@
  * while this goes on.
  *
  * Promises: when nothing can happen any more, everything is booked. The counterexample is a server that sleeps, a
- * record that it has not seen, and nobody who will write to the eventfd.
+ * record that it has not seen, and nobody who will write to the eventfd. And: a request of a thread is answered with all
+ * booked that the thread has published, also when the server believes the ring to be silent. For that it is not enough
+ * to look whether the eventfd was written: the thread that has cleared WAKE may be on its way to do so, and another one,
+ * which found WAKE cleared, asks first. The bit itself tells.
  */
 #include "tests/model-ring/models.h"
 
@@ -30,8 +33,11 @@ struct own {
 	uint8_t found;      /* something in this look */
 	uint8_t armed;      /* this is the look before sleeping */
 	uint8_t booked[2];
-	/* the eventfd */
+	uint8_t answering;  /* requests that this look is for */
+	/* the eventfd, and the requests: a bit for each thread that asks, at its end */
 	uint8_t written;
+	uint8_t asked;
+	uint8_t has_asked;
 };
 static_assert(sizeof(struct own) <= MACHINE_OWN, "too large");
 
@@ -53,7 +59,38 @@ static void init(struct machine *m)
 	machine_set(m, ATTENTION, 0);
 }
 
+static void answer(struct machine *m)
+{
+	struct own *o = own(m);
+	unsigned i;
+
+	machine_note("answers the requests of", o->answering);
+	for (i = 0; i < 2; i++)
+		if (o->answering >> i & 1 && o->booked[i] != RECORDS)
+			machine_fail("a thread's request is answered without what it has published");
+	o->asked &= (uint8_t)~o->answering;
+	o->answering = 0;
+}
+
 /* ---- the producers ---- */
+
+/* Or does not. */
+static bool ask(struct machine *m, unsigned i)
+{
+	struct own *o = own(m);
+
+	if (o->has_asked >> i & 1)
+		return false;
+	if (machine_choose(2)) {
+		o->has_asked |= (uint8_t)(1U << i);
+		return true;
+	}
+	machine_fence(m, i);  /* a system call */
+	machine_note("asks", i);
+	o->asked |= (uint8_t)(1U << i);
+	o->has_asked |= (uint8_t)(1U << i);
+	return true;
+}
 
 enum { CLAIM, PUBLISH, LOOK, CLEAR, CALL, CALL_FIRST, CLEAR_AFTER, LATE_PUBLISH };
 
@@ -99,7 +136,7 @@ static bool producer(struct machine *m, unsigned i)
 		return true;
 	case PUBLISH:
 		if (own(m)->tail[i] == RECORDS)
-			return false;
+			return ask(m, i);
 		*pc = LOOK;
 		if (is(m, WAKE_TAIL_AFTER_LOAD)) {
 			look(m, i);
@@ -137,6 +174,9 @@ static void look_begin(struct machine *m, bool armed)
 	struct own *o = own(m);
 
 	o->armed = armed;
+	o->answering = armed ? 0 : o->asked;
+	if (o->answering)
+		machine_fence(m, SERVER);  /* a system call */
 	o->lane = 0;
 	o->found = 0;
 	o->server_pc = LOOK_LANES;
@@ -148,7 +188,8 @@ static void look_end(struct machine *m)
 {
 	struct own *o = own(m);
 
-	if (o->found)
+	answer(m);
+	if (o->found || o->asked)
 		look_begin(m, false);
 	else if (o->armed && !is(m, WAKE_LOOK_BEFORE_SET))
 		o->server_pc = SLEEP;
@@ -169,10 +210,25 @@ static void look_tail(struct machine *m)
 		look_end(m);
 }
 
+/* A request comes while the ring is believed to be silent. */
+static bool asked(struct machine *m)
+{
+	if (!own(m)->asked)
+		return false;
+	machine_fence(m, SERVER);  /* a system call */
+	if (!is(m, WAKE_TRUST_EVENTFD) && !(machine_load(m, SERVER, ATTENTION, RELAXED) & TTALLOC_ATTENTION_WAKE)) {
+		look_begin(m, false);
+		return true;
+	}
+	own(m)->answering = own(m)->asked;
+	answer(m);
+	return true;
+}
+
 static bool sleeping(struct machine *m)
 {
 	if (!own(m)->written)
-		return false;
+		return asked(m);
 	own(m)->written = 0;
 	machine_fence(m, SERVER);  /* a system call */
 	machine_note("reads the eventfd", 1);
