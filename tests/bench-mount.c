@@ -24,11 +24,12 @@
 
 #define ROUNDS 500
 #define LOAD_RATE 5e6   /* beside which a summary is read */
-#define STALL_RATE 1e6  /* and which the server takes in with ease beside a large table */
+#define EASY_RATE 1e6   /* which the server takes in with ease beside a large table */
 #define LOAD_SECONDS 2.0
 #define PROBE_SECONDS 2.0
 #define SAMPLES_MAX 400000
 #define IDLE_SECONDS 3
+#define WARM_BURSTS 16       /* until history is full and every table has its size */
 #define QUIET_NS 500000000L  /* until a ring's server has gone to sleep */
 
 /* ---- an empty FUSE server ---- */
@@ -288,27 +289,45 @@ void bench_views(void)
 
 /* ---- while events come in ---- */
 
+static void warm_up(struct load *l)
+{
+	for (int i = 0; i < WARM_BURSTS; i++) {
+		load_churn(l, BURST);
+		load_sync(l->client);
+	}
+}
+
+static void probe_summary(const struct server *s, struct load *l, struct probe *p, double rate)
+{
+	char summary[160];
+
+	path_of(s, summary, sizeof(summary), "device0/summary");
+	load_start(l, rate);
+	probe_start(p, summary, s->pid);
+	sleep_ns((long)(LOAD_SECONDS * 1e9));
+	probe_stop(p);
+	load_stop(l);
+}
+
 void bench_under_load(void)
 {
 	struct server s;
 	struct probe p;
 	struct load l;
-	char summary[160];
 
 	server_start(&s);
 	load_fill(&l, &s);
-	path_of(&s, summary, sizeof(summary), "device0/summary");
-	load_start(&l, LOAD_RATE);
-	probe_start(&p, summary, s.pid);
-	sleep_ns((long)(LOAD_SECONDS * 1e9));
-	probe_stop(&p);
-	load_stop(&l);
+	warm_up(&l);
+	probe_summary(&s, &l, &p, EASY_RATE);
+	latency_figure(p.sample, p.count, "summary_p99_us_under_1m_load", 0.99);
+	probe_free(&p);
+	probe_summary(&s, &l, &p, LOAD_RATE);
 	latency_figure(p.sample, p.count, "summary_p50_us_under_load", 0.5);
 	latency_figure(p.sample, p.count, "summary_p99_us_under_load", 0.99);
 	latency_figure(p.own, p.count, "summary_own_p99_us_under_load", 0.99);
+	probe_free(&p);
 	figure("load_events_per_s", l.achieved, "1/s");
 	figure("load_dropped_events", load_dropped(l.client), "count");
-	probe_free(&p);
 	load_free(&l);
 	server_stop(&s);
 }
@@ -332,29 +351,40 @@ static void probe_floor(void)
 }
 
 /* Whoever opens and reads `version` waits for the turn that is under way, and then for his own request. */
+static void probe_table(const struct server *s, struct load *l, struct probe *p)
+{
+	char version[160];
+
+	path_of(s, version, sizeof(version), "version");
+	load_start(l, EASY_RATE);
+	probe_start(p, version, s->pid);
+	for (double t = seconds(); seconds() - t < PROBE_SECONDS;)
+		slurp(s, "allocs", NULL, 0);
+	probe_stop(p);
+	load_stop(l);
+}
+
 void bench_stall(void)
 {
 	struct server s;
 	struct probe p;
 	struct load l;
-	char version[160];
 
 	server_start(&s);
 	load_fill(&l, &s);
-	path_of(&s, version, sizeof(version), "version");
-	load_start(&l, STALL_RATE);
-	probe_start(&p, version, s.pid);
-	for (double t = seconds(); seconds() - t < PROBE_SECONDS;)
-		slurp(&s, "allocs", NULL, 0);
-	probe_stop(&p);
-	load_stop(&l);
-	if (load_dropped(l.client) > 0)
-		fprintf(stderr, "bench: %.0f events were dropped beside the table\n", load_dropped(l.client));
+	probe_table(&s, &l, &p);
 	latency_figure(p.sample, p.count, "loop_stall_p99_us", 0.99);
 	latency_figure(p.sample, p.count, "loop_stall_max_us", 1);
-	latency_figure(p.own, p.count, "loop_stall_own_p99_us", 0.99);
 	latency_figure(p.own, p.count, "loop_stall_own_max_us", 1);
 	probe_free(&p);
+	warm_up(&l);
+	probe_table(&s, &l, &p);
+	latency_figure(p.sample, p.count, "loop_stall_steady_p99_us", 0.99);
+	latency_figure(p.sample, p.count, "loop_stall_steady_max_us", 1);
+	latency_figure(p.own, p.count, "loop_stall_steady_own_max_us", 1);
+	probe_free(&p);
+	if (load_dropped(l.client) > 0)
+		fprintf(stderr, "bench: %.0f events were dropped beside the table\n", load_dropped(l.client));
 	load_free(&l);
 	server_stop(&s);
 	probe_floor();

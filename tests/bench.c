@@ -37,7 +37,7 @@ static const struct part parts[] = {
 	{ bench_socket, { "ingest_socket_events_per_s", "baseline_sink_events_per_s", "ingest_socket_ratio" } },
 	{ bench_ring, { "ingest_ring_events_per_s", "ingest_ring_events_per_cpu_s" } },
 	{ bench_under_load, {
-		"summary_p50_us_under_load", "summary_p99_us_under_load", "summary_own_p99_us_under_load",
+		"summary_p99_us_under_1m_load", "summary_p50_us_under_load", "summary_p99_us_under_load", "summary_own_p99_us_under_load",
 		"load_events_per_s", "load_dropped_events",
 	} },
 	{ bench_views, {
@@ -45,7 +45,8 @@ static const struct part parts[] = {
 		"baseline_empty_fuse_orc_us", "record_orc_ratio", "cat_allocs_1m_s", "ls_1m_s",
 	} },
 	{ bench_stall, {
-		"loop_stall_max_us", "loop_stall_p99_us", "loop_stall_own_max_us", "loop_stall_own_p99_us",
+		"loop_stall_max_us", "loop_stall_p99_us", "loop_stall_own_max_us",
+		"loop_stall_steady_max_us", "loop_stall_steady_p99_us", "loop_stall_steady_own_max_us",
 		"baseline_probe_max_us", "baseline_probe_p99_us", "baseline_probe_own_max_us",
 	} },
 	{ bench_idle, { "idle_wakeups_per_s", "idle_wakeups_one_client_per_s" } },
