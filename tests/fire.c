@@ -1024,7 +1024,7 @@ static void check_fire(const struct sums *s, uint64_t rounds)
 		fail("%" PRIu64 " processes in %" PRIu64 " rounds", s->processes, rounds);
 	if (rounds >= 100 && (s->killed < rounds / 4 || s->unknown == 0))
 		fail("%" PRIu64 " were killed, %" PRIu64 " in an event", s->killed, s->unknown);
-	if (s->ringless > s->processes / 20)
+	if (s->ringless > s->processes / 4)
 		fail("%" PRIu64 " of %" PRIu64 " processes got no ring", s->ringless, s->processes);
 }
 
