@@ -114,6 +114,60 @@ START_TEST(equal_hashes_keep_their_order)
 }
 END_TEST
 
+START_TEST(an_entry_is_replaced_if_it_is_alone)
+{
+	struct index ix;
+	struct index_cursor c;
+	uint64_t e;
+
+	ck_assert_int_eq(index_init(&ix), 0);
+	ck_assert_int_eq(index_insert(&ix, 999, 1, 5), 0);
+	ck_assert_int_eq(index_insert(&ix, 1000, 1, 6), 0);
+	ck_assert_int_eq(index_insert(&ix, 1001, 1, 7), 0);
+	ck_assert(!index_replace_only(&ix, 1000, 2, 6, 3, 8));
+	ck_assert(!index_replace_only(&ix, 1000, 1, 7, 3, 8));
+	ck_assert(!index_replace_only(&ix, 1002, 1, 6, 3, 8));
+	ck_assert(!index_replace_only(&ix, 1000, 1, 6, 3, INDEX_VALUE_MAX + 1));
+	ck_assert(index_replace_only(&ix, 1000, 1, 6, 3, 8));
+	c = index_find(&ix, 1000);
+	e = index_next(&c);
+	ck_assert_uint_eq(index_entry_tag(e), 3);
+	ck_assert_uint_eq(index_entry_value(e), 8);
+	ck_assert_uint_eq(index_next(&c), 0);
+	ck_assert_int_eq(index_insert(&ix, 1000, 1, 9), 0);
+	ck_assert(!index_replace_only(&ix, 1000, 3, 8, 1, 6));
+	ck_assert_uint_eq(ix.count, 4);
+	check_index(&ix);
+	index_deinit(&ix);
+}
+END_TEST
+
+/* A lookup right after a change must not find what was there before. */
+START_TEST(a_lookup_follows_every_change)
+{
+	struct index ix;
+	struct index_cursor c;
+
+	ck_assert_int_eq(index_init(&ix), 0);
+	c = index_find(&ix, 0);
+	ck_assert_uint_eq(index_next(&c), 0);
+	for (uint32_t hash = 500; hash > 0; hash--) {
+		ck_assert_int_eq(index_insert(&ix, hash, 1, hash), 0);
+		c = index_find(&ix, 500);
+		ck_assert_uint_eq(index_entry_value(index_next(&c)), 500);
+	}
+	for (uint32_t hash = 1; hash < 500; hash++) {
+		ck_assert(index_remove(&ix, hash, 1, hash));
+		c = index_find(&ix, 500);
+		ck_assert_uint_eq(index_entry_value(index_next(&c)), 500);
+	}
+	ck_assert_int_eq(index_clear(&ix), 0);
+	c = index_find(&ix, 500);
+	ck_assert_uint_eq(index_next(&c), 0);
+	index_deinit(&ix);
+}
+END_TEST
+
 /* Random inserts and removes through several growths and shrinkings, beside an array that knows what must be there. */
 #define MODEL 60000
 static struct { uint32_t hash; bool in; } model[MODEL];
@@ -217,6 +271,8 @@ int main(void)
 	tcase_set_timeout(t, 120);
 	tcase_add_test(t, values_and_tags_come_back);
 	tcase_add_test(t, equal_hashes_keep_their_order);
+	tcase_add_test(t, an_entry_is_replaced_if_it_is_alone);
+	tcase_add_test(t, a_lookup_follows_every_change);
 	tcase_add_test(t, random_churn);
 	tcase_add_test(t, random_churn_with_few_hashes);
 	tcase_add_test(t, a_long_run_at_the_end);

@@ -29,17 +29,6 @@ size_t history_events_size(uint32_t max_events)
 	return ((size_t)max_events + 1) * sizeof(struct history_event);
 }
 
-/* One multiplication folded: both inputs reach every bit, and without the seed nobody can aim at a place. */
-uint32_t history_hash(uint64_t seed, unsigned device, uint64_t address)
-{
-	uint64_t a = address ^ seed;
-	uint64_t b = ((uint64_t)device + 1) * UINT64_C(0x9e3779b97f4a7c15) ^ (seed >> 32 | seed << 32);
-	unsigned __int128 m = (unsigned __int128)(a ^ UINT64_C(0xa0761d6478bd642f)) * (b ^ UINT64_C(0xe7037ed1a0b428db));
-	uint64_t h = (uint64_t)m ^ (uint64_t)(m >> 64);
-
-	return (uint32_t)(h >> (64 - INDEX_HASH_BITS));
-}
-
 void history_init(struct history *h, struct index *index, uint64_t seed, uint32_t max_events, uint32_t per_key,
 		  void *keys, void *events)
 {
@@ -221,6 +210,26 @@ static void make_room_at(struct history *h, uint32_t hash)
 		history_forget(h, oldest);
 }
 
+/* A key that is in no index yet; 0 = no room. */
+static uint32_t key_new(struct history *h, unsigned device, unsigned type, uint64_t address, uint32_t serial, uint32_t uid)
+{
+	uint32_t key = key_alloc(h);
+
+	if (!key) {
+		h->dropped++;
+		return 0;
+	}
+	h->key[key] = (struct history_key){
+		.address = address,
+		.owner = serial,
+		.uid = uid,
+		.device = (uint16_t)device,
+		.type = (uint8_t)type,
+	};
+	ring_add_newest(h, key);
+	return key;
+}
+
 uint32_t history_get(struct history *h, uint32_t hash, unsigned device, unsigned type, uint64_t address,
 		     uint32_t serial, uint32_t uid)
 {
@@ -235,24 +244,35 @@ uint32_t history_get(struct history *h, uint32_t hash, unsigned device, unsigned
 		return key;
 	}
 	make_room_at(h, hash);
-	key = key_alloc(h);
-	if (!key) {
-		h->dropped++;
-		return 0;
-	}
-	h->key[key] = (struct history_key){
-		.address = address,
-		.owner = serial,
-		.uid = uid,
-		.device = (uint16_t)device,
-		.type = (uint8_t)type,
-	};
-	ring_add_newest(h, key);
-	if (index_insert(h->index, hash, index_tag_key(type, serial), key) < 0) {
+	key = key_new(h, device, type, address, serial, uid);
+	if (key && index_insert(h->index, hash, index_tag_key(type, serial), key) < 0) {
 		history_forget(h, key);
 		h->dropped++;
 		return 0;
 	}
+	return key;
+}
+
+/* Whether there is one entry of that hash. */
+static bool is_alone(const struct index *ix, uint32_t hash)
+{
+	struct index_cursor c = index_find(ix, hash);
+
+	return index_next(&c) && !index_next(&c);
+}
+
+uint32_t history_get_for_end(struct history *h, uint32_t hash, unsigned device, unsigned type, uint64_t address,
+			     uint32_t serial, uint32_t uid, uint32_t tag, uint32_t value, bool *replaced)
+{
+	uint32_t key;
+
+	*replaced = false;
+	if (!h->per_key || !is_alone(h->index, hash))
+		return history_get(h, hash, device, type, address, serial, uid);
+	/* Making room may move entries, but adds none. */
+	key = key_new(h, device, type, address, serial, uid);
+	if (key)
+		*replaced = index_replace_only(h->index, hash, tag, value, index_tag_key(type, serial), key);
 	return key;
 }
 

@@ -74,8 +74,17 @@ struct history {
 	uint64_t dropped;             /* events there was no room for */
 };
 
-/* The hash of everything at one address of one device, 28 bits. */
-uint32_t history_hash(uint64_t seed, unsigned device, uint64_t address);
+/* The hash of everything at one address of one device, 28 bits.
+ * One multiplication folded: both inputs reach every bit, and without the seed nobody can aim at a place. */
+static inline uint32_t history_hash(uint64_t seed, unsigned device, uint64_t address)
+{
+	uint64_t a = address ^ seed;
+	uint64_t b = ((uint64_t)device + 1) * UINT64_C(0x9e3779b97f4a7c15) ^ (seed >> 32 | seed << 32);
+	unsigned __int128 m = (unsigned __int128)(a ^ UINT64_C(0xa0761d6478bd642f)) * (b ^ UINT64_C(0xe7037ed1a0b428db));
+	uint64_t h = (uint64_t)m ^ (uint64_t)(m >> 64);
+
+	return (uint32_t)(h >> (64 - INDEX_HASH_BITS));
+}
 
 /* The index tags of live buffers and of history keys; the low bits of the owner's serial spare most wrong looks. */
 static inline uint32_t index_tag_live(unsigned type, uint32_t serial)
@@ -113,6 +122,10 @@ uint32_t history_find(const struct history *h, uint32_t hash, unsigned device, u
 /* The same, made when it is not there; 0 when there is no room (counted in `dropped`). */
 uint32_t history_get(struct history *h, uint32_t hash, unsigned device, unsigned type, uint64_t address,
 		     uint32_t serial, uint32_t uid);
+/* The same for a buffer that ends: when nothing else is at its address, its index entry (tag, value) becomes that of the
+ * key, and *replaced is true. */
+uint32_t history_get_for_end(struct history *h, uint32_t hash, unsigned device, unsigned type, uint64_t address,
+			     uint32_t serial, uint32_t uid, uint32_t tag, uint32_t value, bool *replaced);
 /* Adds to the chain of `key`, dropping the oldest event beyond the bounds; `e->next` is set here. */
 void history_append(struct history *h, uint32_t key, const struct history_event *e);
 void history_pin(struct history *h, uint32_t key);

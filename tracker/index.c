@@ -12,11 +12,13 @@
 #include "tracker/index.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 
 #define CAPACITY_MIN 2048U
 #define SLACK_MIN 1024U
+#define SHIFT_MANY 32U
 #define MIGRATE_SLOTS 32U          /* slots of the old table visited per change: done after 1/32 of its size */
 #define HUGE ((size_t)2 << 20)     /* bytes of a large page */
 #define RELEASE_SLOTS (HUGE / sizeof(uint64_t))  /* give memory back in such pieces */
@@ -52,21 +54,43 @@ static void table_free(struct index_table *t)
 	*t = (struct index_table){ 0 };
 }
 
+/* Moves the entries from..to-1 one slot on, which is nearly always a few: a call would cost more than that. */
+static inline void shift_up(uint64_t *entry, uint32_t from, uint32_t to)
+{
+	if (to - from > SHIFT_MANY) {
+		memmove(entry + from + 1, entry + from, (size_t)(to - from) * sizeof(*entry));
+		return;
+	}
+	for (; to > from; to--)
+		entry[to] = entry[to - 1];
+}
+
+static inline void shift_down(uint64_t *entry, uint32_t from, uint32_t to)
+{
+	if (to - from > SHIFT_MANY) {
+		memmove(entry + from - 1, entry + from, (size_t)(to - from) * sizeof(*entry));
+		return;
+	}
+	for (; from < to; from++)
+		entry[from - 1] = entry[from];
+}
+
 /* Puts `entry` at or behind slot *at, in order; *at is then its slot. -ENOSPC when that would use the last slot. */
 static int table_insert(struct index_table *t, uint32_t *at, uint64_t entry)
 {
-	uint32_t pos = *at;
-	uint32_t hash = index_entry_hash(entry);
+	const uint64_t behind = (index_entry_hash(entry) + UINT64_C(1)) << (INDEX_TAG_BITS + INDEX_VALUE_BITS);
+	uint64_t *const e = t->entry;
+	uint32_t pos = *at, end;
 
-	while (t->entry[pos] && index_entry_hash(t->entry[pos]) <= hash)
+	/* The hash is the highest part of an entry. (That of the last hash wraps to 0: then there is nothing behind.) */
+	while (e[pos] && e[pos] - 1 < behind - 1)
 		pos++;
-	uint32_t end = pos;
-	while (t->entry[end])
-		end++;
+	for (end = pos; e[end]; end++)
+		;
 	if (end == t->slots - 1)
 		return -ENOSPC;
-	memmove(t->entry + pos + 1, t->entry + pos, (size_t)(end - pos) * sizeof(*t->entry));
-	t->entry[pos] = entry;
+	shift_up(e, pos, end);
+	e[pos] = entry;
 	*at = pos;
 	return 0;
 }
@@ -89,20 +113,38 @@ static void table_remove(struct index_table *t, uint32_t pos)
 
 	while (t->entry[end] && index_home(t, index_entry_hash(t->entry[end])) < end)
 		end++;
-	memmove(t->entry + pos, t->entry + pos + 1, (size_t)(end - pos - 1) * sizeof(*t->entry));
+	shift_down(t->entry, pos + 1, end);
 	t->entry[end - 1] = 0;
+}
+
+/* To be called whenever a table was taken or given up. */
+static void set_limits(struct index *ix)
+{
+	uint64_t capacity = ix->now.capacity;
+
+	ix->grow_at = ix->old.entry ? UINT32_MAX : (uint32_t)((capacity * 17 + 19) / 20);
+	ix->shrink_at = ix->old.entry || capacity <= CAPACITY_MIN ? 0 : (uint32_t)(capacity / 5);
 }
 
 int index_init(struct index *ix)
 {
-	*ix = (struct index){ 0 };
-	return table_new(&ix->now, CAPACITY_MIN, SLACK_MIN);
+	int r;
+
+	*ix = (struct index){ .changes = 1 };  /* the memo is of none */
+	ix->memo = calloc(1, sizeof(*ix->memo));
+	if (!ix->memo)
+		return -ENOMEM;
+	r = table_new(&ix->now, CAPACITY_MIN, SLACK_MIN);
+	set_limits(ix);
+	return r;
 }
 
 void index_deinit(struct index *ix)
 {
 	table_free(&ix->now);
 	table_free(&ix->old);
+	free(ix->memo);
+	ix->memo = NULL;
 	ix->count = 0;
 }
 
@@ -111,14 +153,19 @@ int index_clear(struct index *ix)
 	struct index_table fresh;
 	int r = table_new(&fresh, CAPACITY_MIN, SLACK_MIN);
 
+	ix->changes++;
 	if (r < 0) {
 		memset(ix->now.entry, 0, table_bytes(&ix->now));
 		table_free(&ix->old);
 		ix->count = 0;
+		set_limits(ix);
 		return r;
 	}
-	index_deinit(ix);
+	table_free(&ix->now);
+	table_free(&ix->old);
+	ix->count = 0;
 	ix->now = fresh;
+	set_limits(ix);
 	return 0;
 }
 
@@ -144,8 +191,7 @@ static void release_behind(struct index_table *t, uint32_t from, uint32_t to)
  * not divide neighbours. -ENOSPC when the new table's tail is full (see index_rebuild). */
 static int migrate(struct index *ix, uint32_t slots)
 {
-	if (!ix->old.entry)
-		return 0;
+	ix->changes++;
 	uint32_t from = ix->old_pos;
 	uint32_t pos = from;
 	uint32_t end = ix->old.slots;
@@ -168,10 +214,12 @@ static int migrate(struct index *ix, uint32_t slots)
 		pos++;
 	}
 	ix->old_pos = pos;
-	if (pos == end)
+	if (pos == end) {
 		table_free(&ix->old);
-	else
+		set_limits(ix);
+	} else {
 		release_behind(&ix->old, from, pos);
+	}
 	return 0;
 }
 
@@ -182,10 +230,12 @@ static int resize_begin(struct index *ix, uint64_t capacity, uint32_t slack)
 
 	if (r < 0)
 		return r;
+	ix->changes++;
 	ix->old = ix->now;
 	ix->now = t;
 	ix->old_pos = 0;
 	ix->frontier = 0;
+	set_limits(ix);
 	return 0;
 }
 
@@ -213,27 +263,28 @@ static int index_rebuild(struct index *ix)
 			break;
 		table_free(&t);
 	}
+	ix->changes++;
 	table_free(&ix->old);
 	table_free(&ix->now);
 	ix->now = t;
+	set_limits(ix);
 	return 0;
 }
 
-/* Starts to grow or shrink when the load asks for it. Failing to shrink is no failure. */
-static int adjust(struct index *ix)
+static int grow(struct index *ix)
 {
-	const struct index_table *t = &ix->now;
-	uint32_t slack = t->capacity / 64 > SLACK_MIN ? t->capacity / 64 : SLACK_MIN;
+	uint64_t capacity = ix->now.capacity;
+	uint32_t slack = capacity / 64 > SLACK_MIN ? (uint32_t)(capacity / 64) : SLACK_MIN;
 
-	if (ix->old.entry)
-		return 0;
-	if ((uint64_t)ix->count * 20 >= (uint64_t)t->capacity * 17)
-		return resize_begin(ix, (uint64_t)t->capacity * 3 / 2, slack);
-	if (t->capacity > CAPACITY_MIN && ix->count < t->capacity / 5) {
-		uint64_t capacity = (uint64_t)ix->count * 8 / 5;
-		(void)resize_begin(ix, capacity > CAPACITY_MIN ? capacity : CAPACITY_MIN, SLACK_MIN);
-	}
-	return 0;
+	return resize_begin(ix, capacity * 3 / 2, slack);
+}
+
+/* Failing to shrink is no failure. */
+static void shrink(struct index *ix)
+{
+	uint64_t capacity = (uint64_t)ix->count * 8 / 5;
+
+	(void)resize_begin(ix, capacity > CAPACITY_MIN ? capacity : CAPACITY_MIN, SLACK_MIN);
 }
 
 static struct index_table *table_of(struct index *ix, uint32_t hash)
@@ -241,21 +292,38 @@ static struct index_table *table_of(struct index *ix, uint32_t hash)
 	return ix->old.entry && hash >= ix->frontier ? &ix->old : &ix->now;
 }
 
+static uint64_t make_entry(uint32_t hash, uint32_t tag, uint32_t value)
+{
+	return (uint64_t)hash << (INDEX_TAG_BITS + INDEX_VALUE_BITS) | (uint64_t)tag << INDEX_VALUE_BITS | (value + 1);
+}
+
+bool index_replace_only(struct index *ix, uint32_t hash, uint32_t tag, uint32_t value, uint32_t new_tag,
+			uint32_t new_value)
+{
+	struct index_cursor c = index_find(ix, hash);
+	struct index_table *t = table_of(ix, hash);
+	uint32_t at = (uint32_t)(c.entry - t->entry);
+
+	if (new_value > INDEX_VALUE_MAX || index_next(&c) != make_entry(hash, tag, value) || index_next(&c) != 0)
+		return false;
+	t->entry[at] = make_entry(hash, new_tag, new_value);
+	return true;
+}
+
 int index_insert(struct index *ix, uint32_t hash, uint32_t tag, uint32_t value)
 {
 	if (value > INDEX_VALUE_MAX)
 		return -EINVAL;
-	uint64_t entry = (uint64_t)hash << (INDEX_TAG_BITS + INDEX_VALUE_BITS) | (uint64_t)tag << INDEX_VALUE_BITS |
-			 (value + 1);
+	uint64_t entry = make_entry(hash, tag, value);
 
 	/* A failure to grow matters only when there is no room left: then the insertion itself fails. */
-	int r = adjust(ix);
+	int r = ix->count >= ix->grow_at ? grow(ix) : 0;
 	if (r < 0 && ix->count >= ix->now.capacity)
 		return r;
-	r = migrate(ix, MIGRATE_SLOTS);
+	r = ix->old.entry ? migrate(ix, MIGRATE_SLOTS) : 0;
 	if (r == 0) {
 		struct index_table *t = table_of(ix, hash);
-		uint32_t at = (uint32_t)(index_start(ix, hash) - t->entry);
+		uint32_t at = (uint32_t)(index_find(ix, hash).entry - t->entry);
 		r = table_insert(t, &at, entry);
 	}
 	if (r == -ENOSPC) {
@@ -264,6 +332,7 @@ int index_insert(struct index *ix, uint32_t hash, uint32_t tag, uint32_t value)
 		if (r == 0)
 			r = table_insert(&ix->now, &at, entry);
 	}
+	ix->changes++;
 	if (r == 0)
 		ix->count++;
 	return r == -ENOSPC ? -ENOMEM : r;
@@ -279,9 +348,11 @@ bool index_remove(struct index *ix, uint32_t hash, uint32_t tag, uint32_t value)
 			continue;
 		struct index_table *t = table_of(ix, hash);
 		table_remove(t, (uint32_t)(c.entry - 1 - t->entry));
+		ix->changes++;
 		ix->count--;
-		(void)adjust(ix);
-		if (migrate(ix, MIGRATE_SLOTS) < 0)
+		if (ix->count < ix->shrink_at)
+			shrink(ix);
+		if (ix->old.entry && migrate(ix, MIGRATE_SLOTS) < 0)
 			(void)index_rebuild(ix);
 		return true;
 	}

@@ -34,12 +34,23 @@ struct index_table {
 	uint32_t slots;     /* capacity + slack; the last one is always empty */
 };
 
+/* Where the last lookup ended: one event looks for the same hash several times. */
+struct index_memo {
+	const uint64_t *entry;
+	uint64_t changes;  /* of the index then */
+	uint32_t hash;
+};
+
 struct index {
 	struct index_table now;  /* holds hashes below the frontier, or all */
 	struct index_table old;  /* being emptied into `now`, from the front; entry NULL when not resizing */
 	uint32_t frontier;       /* first hash that is still in `old` */
 	uint32_t old_pos;        /* first slot of `old` that was not moved yet */
+	struct index_memo *memo; /* owned; the one thing that a lookup changes */
+	uint64_t changes;        /* so far, of entries or their places */
 	uint32_t count;
+	uint32_t grow_at;        /* count at which to begin to grow, and below which to shrink; while resizing, never */
+	uint32_t shrink_at;
 };
 
 /* Where a lookup stands; valid until the index is changed. */
@@ -59,6 +70,10 @@ size_t index_bytes(const struct index *ix);
 
 /* 0, -ENOMEM, or -EINVAL for a value above INDEX_VALUE_MAX. Equal hashes keep the order of insertion. */
 int index_insert(struct index *ix, uint32_t hash, uint32_t tag, uint32_t value);
+/* Gives the entry (tag, value) another tag and value, where it is; false, and nothing happens, unless it is the only
+ * one of its hash. */
+bool index_replace_only(struct index *ix, uint32_t hash, uint32_t tag, uint32_t value, uint32_t new_tag,
+			uint32_t new_value);
 /* Removes the entry of that hash and value; false if there is none. */
 bool index_remove(struct index *ix, uint32_t hash, uint32_t tag, uint32_t value);
 
@@ -100,10 +115,15 @@ static inline void index_prefetch(const struct index *ix, uint32_t hash)
 
 static inline struct index_cursor index_find(const struct index *ix, uint32_t hash)
 {
-	const uint64_t *e = index_start(ix, hash);
-	while (*e && index_entry_hash(*e) < hash)
-		e++;
-	return (struct index_cursor){ .entry = e, .hash = hash };
+	struct index_memo *m = ix->memo;
+
+	if (m->hash != hash || m->changes != ix->changes) {
+		const uint64_t *e = index_start(ix, hash);
+		while (*e && index_entry_hash(*e) < hash)
+			e++;
+		*m = (struct index_memo){ .entry = e, .changes = ix->changes, .hash = hash };
+	}
+	return (struct index_cursor){ .entry = m->entry, .hash = hash };
 }
 
 /* The next entry of the hash, or 0 when there is none left. */

@@ -39,7 +39,7 @@ static struct counters *counters(const struct booking *k)
 
 static void trace_buffer(const struct booking *k, enum trace_kind kind, const struct buffer *b)
 {
-	trace_add(k->in->trace, &(struct trace_entry){
+	*trace_next(k->in->trace) = (struct trace_entry){
 		.time = k->now,
 		.seq = k->seq,
 		.address = b->address,
@@ -50,7 +50,7 @@ static void trace_buffer(const struct booking *k, enum trace_kind kind, const st
 		.device = b->device,
 		.type = b->type,
 		.kind = (uint8_t)kind,
-	});
+	};
 }
 
 /* A free that took nothing: there is no buffer to describe it with. */
@@ -345,7 +345,9 @@ void ingest_events(struct ingest *in, const struct event *events, size_t n, uint
 			registry_prefetch(in->registry, (unsigned)events[at].device, events[at].address);
 		if (at >= AHEAD_INDEX - AHEAD_ENTRIES && at - (AHEAD_INDEX - AHEAD_ENTRIES) < n) {
 			const struct event *e = &events[at - (AHEAD_INDEX - AHEAD_ENTRIES)];
-			registry_prefetch_entries(in->registry, (unsigned)e->device, e->address);
+			/* An allocation seldom finds anything at its address. */
+			if (e->type != TTALLOC_MSG_ALLOC)
+				registry_prefetch_entries(in->registry, (unsigned)e->device, e->address);
 		}
 		if (at >= AHEAD_INDEX)
 			book_one(in, &events[at - AHEAD_INDEX], now);

@@ -175,6 +175,7 @@ void registry_reset(struct registry *reg)
 	history_clear(&reg->history);
 	reg->history.dropped = 0;
 	reg->used_chunks = reg->used_holdings = 1;
+	reg->last_holding = 0;
 	reg->free_chunks = reg->free_holdings = 0;
 	for (uint32_t s = 0; s < reg->used_processes; s++)
 		if (reg->process[s].p.serial)

@@ -55,26 +55,32 @@ uint32_t registry_history_begin(struct registry *reg, struct buffer *b)
 	return key;
 }
 
-void registry_history_end(struct registry *reg, struct buffer *b, uint32_t by, uint8_t kind, uint64_t now)
+bool registry_history_end(struct registry *reg, struct buffer *b, uint32_t by, uint8_t kind, uint64_t now)
 {
+	const struct process *p = &reg->process[b->process].p;
 	int32_t pid = reg->process[by].p.pid;
+	bool replaced = false;
 	uint32_t key;
 
 	if (kind == TRACE_FREE && by == b->process && !registry_history_of(reg, b)) {
-		key = history_key_of(reg, b);
+		key = history_get_for_end(&reg->history, registry_hash(reg, b->device, b->address), b->device, b->type,
+					  b->address, p->serial, p->uid, index_tag_live(b->type, p->serial), b->slot,
+					  &replaced);
+		reg->counters.history_dropped = reg->history.dropped;
 		if (!key)
-			return;
+			return false;
 		registry_remember(reg, key, HISTORY_LIFE, b->time, b->size, pid, now);
 		reg->history.key[key].allocs++;
 	} else {
 		key = registry_history_begin(reg, b);
 		if (!key)
-			return;
+			return false;
 		registry_remember(reg, key, kind, now, b->size, pid, 0);
 		history_unpin(&reg->history, key);
 	}
 	reg->history.key[key].frees++;
 	reg->history.key[key].unsure = 0;
+	return replaced;
 }
 
 /* Steps through the history keys at (device, address) whose type is in `types`. */

@@ -157,6 +157,7 @@ struct registry {
 	uint32_t free_chunks;
 	uint32_t used_holdings;
 	uint32_t free_holdings;
+	uint32_t last_holding;  /* the one that was looked up last; 0 = none */
 	uint32_t used_processes;
 	uint32_t free_processes; /* slot + 1, through older_ended */
 	uint32_t processes;
@@ -242,7 +243,8 @@ void registry_accounts_each(struct registry *reg, int device, void (*act)(struct
 uint32_t registry_history_of(const struct registry *reg, const struct buffer *b);
 /* Writes the ALLOC of a live buffer down, if it is not yet: more is to follow than a plain free. Returns its key. */
 uint32_t registry_history_begin(struct registry *reg, struct buffer *b);
-void registry_history_end(struct registry *reg, struct buffer *b, uint32_t by, uint8_t kind, uint64_t now);
+/* Writes the end of a live buffer down. True: the key has taken the place of the buffer's entry in the index. */
+bool registry_history_end(struct registry *reg, struct buffer *b, uint32_t by, uint8_t kind, uint64_t now);
 void registry_remember(struct registry *reg, uint32_t key, uint8_t kind, uint64_t time, uint64_t size, int32_t pid,
 		       uint64_t end);
 

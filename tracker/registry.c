@@ -297,55 +297,67 @@ static void totals_grow(struct totals *t, uint64_t bytes)
 		t->peak = t->bytes;
 }
 
-/* The sums that a buffer of this holding and this account is part of. */
-struct sums {
-	struct totals *t[7];
-	int n;
-};
-
-static struct sums sums_of(struct registry *reg, const struct holding *h, uint32_t account)
+/* The sums that a buffer of this holding and this account is part of. With account 0 the last two are those of nobody. */
+#define SUMS 7
+#define SUMS_WITHOUT_ACCOUNT 5
+static inline int sums_of(struct registry *reg, const struct holding *h, uint32_t account, struct totals *t[SUMS])
 {
 	struct device *d = &reg->device[h->device];
 	struct process *p = &reg->process[h->process].p;
-	struct account *a = &reg->account[account];
 
-	return (struct sums){
-		.t = { &d->type[h->type], &d->total, &p->type[h->type], &p->total, &reg->total, &a->totals,
-		       &reg->sum[a->sum].totals },
-		.n = account ? 7 : 5,
-	};
+	t[0] = &d->type[h->type];
+	t[1] = &d->total;
+	t[2] = &p->type[h->type];
+	t[3] = &p->total;
+	t[4] = &reg->total;
+	if (!account)
+		return SUMS_WITHOUT_ACCOUNT;
+	t[5] = &reg->account[account].totals;
+	t[6] = &reg->sum[reg->account[account].sum].totals;
+	return SUMS;
+}
+
+static inline void totals_add(struct totals *t, uint64_t size)
+{
+	t->count++;
+	t->allocs++;
+	totals_grow(t, size);
+}
+
+static inline void totals_remove(struct totals *t, uint64_t size, bool freed)
+{
+	t->count--;
+	t->bytes -= size;
+	t->frees += freed;
 }
 
 static void sums_add(struct registry *reg, const struct holding *h, uint32_t account, uint64_t size)
 {
-	struct sums s = sums_of(reg, h, account);
+	struct totals *t[SUMS];
+	int n = sums_of(reg, h, account, t);
 
-	for (int i = 0; i < s.n; i++) {
-		s.t[i]->count++;
-		s.t[i]->allocs++;
-		totals_grow(s.t[i], size);
-	}
+	for (int i = 0; i < n; i++)
+		totals_add(t[i], size);
 }
 
 /* `freed`: given back by a free, not forgotten by a control command. */
 static void sums_remove(struct registry *reg, const struct holding *h, uint32_t account, uint64_t size, bool freed)
 {
-	struct sums s = sums_of(reg, h, account);
+	struct totals *t[SUMS];
+	int n = sums_of(reg, h, account, t);
 
-	for (int i = 0; i < s.n; i++) {
-		s.t[i]->count--;
-		s.t[i]->bytes -= size;
-		s.t[i]->frees += freed;
-	}
+	for (int i = 0; i < n; i++)
+		totals_remove(t[i], size, freed);
 }
 
 static void sums_resize(struct registry *reg, const struct holding *h, uint32_t account, uint64_t from, uint64_t to)
 {
-	struct sums s = sums_of(reg, h, account);
+	struct totals *t[SUMS];
+	int n = sums_of(reg, h, account, t);
 
-	for (int i = 0; i < s.n; i++) {
-		s.t[i]->bytes -= from;
-		totals_grow(s.t[i], to);
+	for (int i = 0; i < n; i++) {
+		t[i]->bytes -= from;
+		totals_grow(t[i], to);
 	}
 }
 
@@ -373,8 +385,14 @@ static uint32_t holding_find(const struct registry *reg, uint32_t process, unsig
 static int holding_get(struct registry *reg, uint32_t process, unsigned device, unsigned type, uint32_t *number)
 {
 	struct process_slot *s = &reg->process[process];
+	const struct holding *last = &reg->holding[reg->last_holding];
 
-	*number = holding_find(reg, process, device, type);
+	/* One event after the other is for the same. */
+	if (last->used && last->process == process && last->device == device && last->type == type) {
+		*number = reg->last_holding;
+		return 0;
+	}
+	*number = reg->last_holding = holding_find(reg, process, device, type);
 	if (*number)
 		return 0;
 	if (!reg->free_holdings && reg->used_holdings == MAX_HOLDINGS)
@@ -593,15 +611,19 @@ size_t registry_own(const struct registry *reg, uint32_t process, unsigned devic
 		    struct buffer *out)
 {
 	struct walk w = registry_walk(reg, device, address, types);
-	struct buffer b;
+	struct buffer other;
 	size_t n = 0;
 
 	w.owner_tag = (int)(reg->process[process].p.serial & 31);
-	while (registry_walk_next(reg, &w, &b)) {
-		if (b.process != process)
+	/* Nearly always there is none, or one: that is not copied. */
+	while (!n && registry_walk_next(reg, &w, out))
+		n = out->process == process;
+	while (n && registry_walk_next(reg, &w, &other)) {
+		if (other.process != process)
 			continue;
-		if (!n++ || b.seq > out->seq)
-			*out = b;
+		n++;
+		if (other.seq > out->seq)
+			*out = other;
 	}
 	return n;
 }
@@ -754,7 +776,8 @@ int registry_insert(struct registry *reg, struct buffer *b)
 	return 0;
 }
 
-void registry_remove(struct registry *reg, const struct buffer *b, bool freed)
+/* `indexed`: its entry in the index is still its own. */
+static void take_out(struct registry *reg, const struct buffer *b, bool freed, bool indexed)
 {
 	uint32_t chunk = b->slot / CHUNK;
 	struct chunk_tag *t = &reg->chunk[chunk];
@@ -764,7 +787,9 @@ void registry_remove(struct registry *reg, const struct buffer *b, bool freed)
 	bool was_full = t->live == CHUNK_FULL;
 
 	__atomic_store_n(&t->live, (uint16_t)(t->live & ~(1U << b->slot % CHUNK)), __ATOMIC_RELEASE);
-	index_remove(&reg->index, registry_hash(reg, b->device, b->address), index_tag_live(b->type, p->serial), b->slot);
+	if (indexed)
+		index_remove(&reg->index, registry_hash(reg, b->device, b->address), index_tag_live(b->type, p->serial),
+			     b->slot);
 	if (was_full)
 		partial_add(reg, h, chunk);
 	h->count--;
@@ -778,6 +803,11 @@ void registry_remove(struct registry *reg, const struct buffer *b, bool freed)
 		registry_process_settle(reg, b->process);
 	}
 	reg->version++;
+}
+
+void registry_remove(struct registry *reg, const struct buffer *b, bool freed)
+{
+	take_out(reg, b, freed, true);
 }
 
 int registry_ref(struct registry *reg, struct buffer *b, uint64_t size, uint64_t now)
@@ -806,9 +836,10 @@ int registry_ref(struct registry *reg, struct buffer *b, uint64_t size, uint64_t
 bool registry_unref(struct registry *reg, struct buffer *b, uint32_t by, uint8_t kind, uint64_t now)
 {
 	if (b->refs == 1) {
-		registry_history_end(reg, b, by, kind, now);
+		bool replaced = registry_history_end(reg, b, by, kind, now);
+
 		b->refs = 0;
-		registry_remove(reg, b, true);
+		take_out(reg, b, true, !replaced);
 		return true;
 	}
 	uint32_t key = registry_history_begin(reg, b);

@@ -45,15 +45,22 @@ void trace_clear(struct trace *t)
 	t->first = t->next;
 }
 
-void trace_add(struct trace *t, const struct trace_entry *e)
+struct trace_entry *trace_next(struct trace *t)
 {
-	t->ring[t->at] = *e;
+	struct trace_entry *e = &t->ring[t->at];
+
 	t->at = t->at + 1 == t->size ? 0 : t->at + 1;
 	/* The ring is larger than the caches next to the processor; it is never read here, so nothing else asks for it. */
 	__builtin_prefetch(&t->ring[t->at + AHEAD < t->size ? t->at + AHEAD : 0], 1);
 	t->next++;
 	if (t->next - t->first > t->size)
 		t->first = t->next - t->size;
+	return e;
+}
+
+void trace_add(struct trace *t, const struct trace_entry *e)
+{
+	*trace_next(t) = *e;
 }
 
 static void put_number_or_dash(struct textbuf *out, uint64_t v, bool applies)

@@ -50,6 +50,8 @@ int trace_resize(struct trace *t, uint64_t size);
 /* Forgets the entries; numbers go on. */
 void trace_clear(struct trace *t);
 void trace_add(struct trace *t, const struct trace_entry *e);
+/* The same, to be filled in at once. */
+struct trace_entry *trace_next(struct trace *t);
 
 /* Writes lines from *pos on until the text is at least `want` bytes longer or nothing is left, and moves *pos. When
  * *pos is older than the ring, one `lost` line tells how many were missed (stamped `now`). */
