@@ -33,7 +33,7 @@
 #define MESSAGE TTALLOC_DIALECT_144
 #define SEGMENT TTALLOC_SEGMENT_RECORDS
 
-/* ck_assert() writes to a file each time: too slow for what is checked a million times, and not there outside a test. */
+/* ck_assert() writes to a file each time: too slow for what is checked a million times, and only for tests. */
 #define NEED(condition)                                        \
 	do {                                                   \
 		if (!(condition))                              \
@@ -873,7 +873,7 @@ END_TEST
 
 static pthread_key_t late_key;
 
-/* Rounds of destructors in which a thread reports: all that there are. ThreadSanitizer does not follow into the last. */
+/* Rounds of destructors in which a thread reports: all there are. ThreadSanitizer cannot follow into the last. */
 #if defined(__SANITIZE_THREAD__)
 #define ROUNDS 2
 #else
@@ -1055,6 +1055,55 @@ START_TEST(handler_may_fork)
 END_TEST
 
 /* --- fork --- */
+
+static _Atomic bool raise_in_fork;
+
+static void before_fork(void)
+{
+	if (atomic_load(&raise_in_fork))
+		raise(SIGUSR1);
+}
+
+/* Handlers before fork() run in the reverse order: this one after the library's, which holds a lock then. */
+static __attribute__((constructor)) void before_fork_setup(void)
+{
+	pthread_atfork(before_fork, NULL, NULL);
+}
+
+static void *report_in_fork(void *arg)
+{
+	pid_t pid;
+
+	atomic_store(&raise_in_fork, true);
+	pid = fork();
+	if (pid == 0)
+		_exit(0);
+	atomic_store(&raise_in_fork, false);
+	waitpid(pid, NULL, 0);
+	report_frees(2, 2);
+	return arg;
+}
+
+/* A handler's event in the middle of fork(): of a thread that would have to connect, of one that has a lane, and of one
+ * that would have to get one. */
+START_TEST(handler_may_report_in_fork)
+{
+	pthread_t thread;
+
+	atomic_store(&storm_next, 0);
+	handle(SIGUSR1);
+	report_in_fork(NULL);
+	ck_assert_uint_eq(counters().dropped, 1);
+	ck_assert_uint_eq(counters().sent, 1);
+	report_in_fork(NULL);
+	ck_assert_uint_eq(counters().sent, 3);
+	ck_assert_int_eq(pthread_create(&thread, NULL, report_in_fork, NULL), 0);
+	pthread_join(thread, NULL);
+	ck_assert_uint_eq(counters().sent, 4);
+	ck_assert_uint_eq(counters().dropped, 2);
+	signal(SIGUSR1, SIG_IGN);
+}
+END_TEST
 
 static void wait_for(pid_t pid)
 {
@@ -1248,7 +1297,7 @@ START_TEST(no_event_is_lost_or_doubled_by_deaths)
 	for (k = 0; k < MORTAL_THREADS; k++)
 		ck_assert_int_eq(pthread_create(&threads[k], NULL, report_through_deaths, (void *)k), 0);
 	for (deaths = 0; deaths < DEATHS; deaths++) {
-		while (atomic_load(&mortal_done) < (uint64_t)(deaths + 1) * MORTAL_THREADS * MORTAL_EVENTS / (DEATHS + 2))
+		while (atomic_load(&mortal_done) < (deaths + 1) * (MORTAL_THREADS * MORTAL_EVENTS / (DEATHS + 2)))
 			sched_yield();
 		crashes = deaths % 2;
 		if (crashes)
@@ -1594,8 +1643,8 @@ START_TEST(garbage_for_a_frame_pointer)
 	_Alignas(16) uintptr_t loop[4], fake[8], up[6];
 	const uintptr_t here = (uintptr_t)__builtin_frame_address(0);
 	const uintptr_t garbage[] = {
-		0, 1, 8, UINTPTR_MAX, UINTPTR_MAX - 15, (uintptr_t)&conns, (uintptr_t)conns[0].ring, here + 1, here - 65536,
-		here + (UINT64_C(1) << 40), (uintptr_t)loop, (uintptr_t)fake, (uintptr_t)up,
+		0, 1, 8, UINTPTR_MAX, UINTPTR_MAX - 15, (uintptr_t)&conns, (uintptr_t)conns[0].ring, here + 1,
+		here - 65536, here + (UINT64_C(1) << 40), (uintptr_t)loop, (uintptr_t)fake, (uintptr_t)up,
 	};
 	struct site s;
 	size_t i;
@@ -1827,7 +1876,11 @@ END_TEST
 
 START_TEST(devices_are_declared)
 {
-	const struct ttalloc_capacity capacity = { .dram = UINT64_C(12) << 30, .l1 = 1 << 20, .arch = TTALLOC_ARCH_WORMHOLE_B0 };
+	const struct ttalloc_capacity capacity = {
+		.dram = UINT64_C(12) << 30,
+		.l1 = 1 << 20,
+		.arch = TTALLOC_ARCH_WORMHOLE_B0,
+	};
 	const struct ttalloc_record *r;
 	struct ttalloc_device_data data;
 
@@ -1998,7 +2051,7 @@ int main(int argc, char **argv)
 	tc = tcase(s, "signals");
 	tcase_add_loop_test(tc, handlers_report_into_events, 0, 2);
 	ADD(tc, handler_may_fork);
-	ADD(tcase(s, "fork"), child_has_its_own_ring);
+	ADD(tcase(s, "fork"), child_has_its_own_ring, handler_may_report_in_fork);
 	tc = tcase(s, "dead server");
 	tcase_add_loop_test(tc, what_was_not_booked_is_delivered_to_the_next, 0, 2);
 	tcase_add_loop_test(tc, requeued_events_keep_their_time, 0, 2);
