@@ -62,6 +62,21 @@ void *__wrap_mmap(void *at, size_t len, int prot, int flags, int fd, off_t off)
 	return __wrap_mmap64(at, len, prot, flags, fd, off);
 }
 
+static void (*_Atomic on_readlink)(void);  /* is called in the middle of a site's definition */
+static pid_t forked_in_event;
+
+ssize_t __real_readlink(const char *name, char *text, size_t size);
+ssize_t __wrap_readlink(const char *name, char *text, size_t size);
+
+ssize_t __wrap_readlink(const char *name, char *text, size_t size)
+{
+	void (*f)(void) = atomic_load(&on_readlink);
+
+	if (f)
+		f();
+	return __real_readlink(name, text, size);
+}
+
 static _Atomic bool silence;    /* the server leaves requests without an answer */
 
 int __real_poll(struct pollfd *fds, nfds_t n, int ms);
@@ -94,7 +109,8 @@ struct conn {
 	int fd;                          /* -1: over */
 	struct ttalloc_ring *ring;       /* NULL: none was given */
 	int memory, event;
-	unsigned asked;                  /* times */
+	unsigned asked;                  /* times, for a ring */
+	unsigned questions;
 	struct ttalloc_msg_head request;
 	uint8_t in[MESSAGE];
 	size_t in_len;
@@ -159,12 +175,20 @@ static void book_all(struct conn *c)
 		book(c, i, tail(c, i));
 }
 
+/* The last time: nothing is given back, so that it can be looked at afterwards. */
+static void book_finally(struct conn *c)
+{
+	uint32_t i;
+
+	for (i = 0; i < atomic_load(&c->ring->lanes); i++)
+		atomic_store(&lane(c, i)->head, tail(c, i));
+	atomic_fetch_or(&c->ring->attention, TTALLOC_ATTENTION_GONE);
+}
+
 static void conn_end(struct conn *c)
 {
-	if (c->ring && !crashes && !(atomic_load(&c->ring->attention) & TTALLOC_ATTENTION_GONE)) {
-		book_all(c);
-		atomic_fetch_or(&c->ring->attention, TTALLOC_ATTENTION_GONE);
-	}
+	if (c->ring && !crashes && !(atomic_load(&c->ring->attention) & TTALLOC_ATTENTION_GONE))
+		book_finally(c);
 	close(c->fd);
 	c->fd = -1;
 }
@@ -237,6 +261,7 @@ static void message_came(struct conn *c)
 		else if (manners != SILENT)
 			answer_request(c);
 	} else if (m.type == TTALLOC_MSG_QUERY) {
+		c->questions++;
 		send_answer(c, &(struct ttalloc_msg_head){ .type = TTALLOC_MSG_RESPONSE }, 0);
 	} else {
 		if (c->count == c->room) {
@@ -373,6 +398,28 @@ static void teardown(void)
 	server_stop();
 	conns_free();
 	rmdir(dir);
+}
+
+/* Mappings of rings in this process, the server's and the library's. */
+static unsigned rings_mapped(void)
+{
+	char line[512];
+	unsigned n = 0;
+	FILE *f = fopen("/proc/self/maps", "re");
+
+	NEED(f);
+	while (fgets(line, sizeof(line), f))
+		n += strstr(line, "memfd:ring") != NULL;
+	fclose(f);
+	return n;
+}
+
+static void wait_for(pid_t pid)
+{
+	int status;
+
+	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+	ck_assert_int_eq(status, 0);
 }
 
 static struct ttalloc_counters counters(void)
@@ -673,6 +720,7 @@ START_TEST(late_ring_is_taken_in_order)
 	report_frees(4, 6);
 	ck_assert_uint_eq(counters().rings, 1);
 	ck_assert_uint_eq(conns[0].count, 3);
+	ck_assert_uint_eq(conns[0].questions, 1);
 	expect_frees(&conns[0], 1, 0, 4, 6);
 	ck_assert_uint_eq(counters().stalls, 1);
 	ck_assert_uint_eq(counters().sent, 6);
@@ -1054,6 +1102,32 @@ START_TEST(handler_may_fork)
 }
 END_TEST
 
+static void fork_in_event(void)
+{
+	atomic_store(&on_readlink, NULL);
+	forked_in_event = fork();
+}
+
+/* Where it is certain: while the event finds out what the program's file is. */
+START_TEST(event_that_is_forked_goes_on)
+{
+	atomic_store(&on_readlink, fork_in_event);
+	frames_alloc(t, 1, 3);
+	ck_assert_ptr_null(atomic_load(&on_readlink));
+	if (forked_in_event == 0) {
+		if (counters().sent != 0 || counters().rings != 0)
+			_exit(1);
+		report_frees(2, 4);
+		_exit(counters().sent != 3 || ttalloc_sync(t) != 0);
+	}
+	wait_for(forked_in_event);
+	AWAIT(conn_count == 2 && conns[1].fd < 0);
+	expect_frees(&conns[1], 1, 0, 2, 4);
+	ck_assert_uint_eq(counters().sent, 1);
+	ck_assert_uint_ne(record(seen, 1, event_pos(0))->event.site, 0);
+}
+END_TEST
+
 /* --- fork --- */
 
 static _Atomic bool raise_in_fork;
@@ -1105,23 +1179,19 @@ START_TEST(handler_may_report_in_fork)
 }
 END_TEST
 
-static void wait_for(pid_t pid)
-{
-	int status;
-
-	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
-	ck_assert_int_eq(status, 0);
-}
-
 START_TEST(child_has_its_own_ring)
 {
 	pid_t pid;
 
 	report_frees(1, 3);
+	ck_assert_uint_eq(rings_mapped(), 2);
 	pid = fork();
 	if (pid == 0) {
 		if (counters().sent != 0 || counters().rings != 0)
 			_exit(1);
+		/* The server's mapping is there, the library's is not. */
+		if (rings_mapped() != 1)
+			_exit(3);
 		report_frees(101, 105);
 		if (counters().sent != 5 || ttalloc_sync(t) != 0)
 			_exit(2);
@@ -1324,29 +1394,19 @@ START_TEST(no_event_is_lost_or_doubled_by_deaths)
 }
 END_TEST
 
-/* Threads that do not report keep an old memory, but not one for each server. */
-static unsigned rings_mapped(void)
-{
-	char line[512];
-	unsigned n = 0;
-	FILE *f = fopen("/proc/self/maps", "re");
-
-	NEED(f);
-	while (fgets(line, sizeof(line), f))
-		n += strstr(line, "memfd:ring") != NULL;
-	fclose(f);
-	return n;
-}
-
+/* A thread that reports keeps only the memory of the server that is there. */
 START_TEST(old_memory_is_given_back)
 {
-	unsigned i;
+	unsigned i, others = 0;
 
 	for (i = 0; i < 10; i++) {
 		report_frees(1, 10);
 		ck_assert_uint_eq(counters().rings, 1);
-		/* The server's mappings are in this process too. */
+		/* The server's mappings and descriptors are in this process too. */
 		ck_assert_uint_eq(rings_mapped(), conn_count + 1);
+		if (i == 0)
+			others = descriptors() - 2 * conn_count;
+		ck_assert_uint_eq(descriptors(), others + 2 * conn_count);
 		crashes = true;
 		server_stop();
 		server_start();
@@ -2050,7 +2110,7 @@ int main(int argc, char **argv)
 	    destructors_may_report, no_cancellation_point_and_errno_is_kept);
 	tc = tcase(s, "signals");
 	tcase_add_loop_test(tc, handlers_report_into_events, 0, 2);
-	ADD(tc, handler_may_fork);
+	ADD(tc, handler_may_fork, event_that_is_forked_goes_on);
 	ADD(tcase(s, "fork"), child_has_its_own_ring, handler_may_report_in_fork);
 	tc = tcase(s, "dead server");
 	tcase_add_loop_test(tc, what_was_not_booked_is_delivered_to_the_next, 0, 2);
