@@ -103,6 +103,7 @@ enum manners {
 	BAD_CLOCK,
 	ONE_DESCRIPTOR,
 	DIE,             /* hang up instead of an answer */
+	HOLD,            /* answer a question when a ring is asked for, then that */
 };
 
 struct conn {
@@ -250,19 +251,23 @@ static void answer_request(struct conn *c)
 
 static void message_came(struct conn *c)
 {
+	const struct ttalloc_msg_head response = { .type = TTALLOC_MSG_RESPONSE };
 	struct ttalloc_msg_head m;
 
 	memcpy(&m, c->in, sizeof(m));
 	if (m.type == TTALLOC_MSG_RING) {
 		c->request = m;
 		c->asked++;
+		if (manners == HOLD)
+			send_answer(c, &response, 0);
 		if (manners == DIE)
 			conn_end(c);
 		else if (manners != SILENT)
 			answer_request(c);
 	} else if (m.type == TTALLOC_MSG_QUERY) {
 		c->questions++;
-		send_answer(c, &(struct ttalloc_msg_head){ .type = TTALLOC_MSG_RESPONSE }, 0);
+		if (manners != HOLD)
+			send_answer(c, &response, 0);
 	} else {
 		if (c->count == c->room) {
 			c->room = c->room ? c->room * 2 : 1024;
@@ -743,6 +748,28 @@ START_TEST(late_ring_is_met_by_a_question)
 	report_frees(2, 2);
 	ck_assert_uint_eq(counters().rings, 1);
 	expect_frees(&conns[0], 1, 0, 2, 2);
+}
+END_TEST
+
+static void *ask_once(void *arg)
+{
+	*(int *)arg = ttalloc_sync(t);
+	return NULL;
+}
+
+/* An event that waits for a ring meets the answer to another thread's question. */
+START_TEST(answers_of_others_are_kept)
+{
+	pthread_t thread;
+	int result = -1;
+
+	manners = HOLD;
+	ck_assert_int_eq(pthread_create(&thread, NULL, ask_once, &result), 0);
+	AWAIT(conn_count == 1 && conns[0].questions == 1);
+	report_frees(1, 1);
+	ck_assert_uint_eq(counters().rings, 1);
+	pthread_join(thread, NULL);
+	ck_assert_int_eq(result, 0);
 }
 END_TEST
 
@@ -1359,6 +1386,7 @@ START_TEST(no_event_is_lost_or_doubled_by_deaths)
 	static uint32_t times[MORTAL_THREADS * MORTAL_EVENTS];
 	pthread_t threads[MORTAL_THREADS];
 	unsigned deaths, i;
+	uint64_t found = 0;
 	uintptr_t k;
 
 	memset(times, 0, sizeof(times));
@@ -1388,9 +1416,12 @@ START_TEST(no_event_is_lost_or_doubled_by_deaths)
 	AWAIT(conns[conn_count - 1].fd >= 0);
 	for (i = 0; i < conn_count; i++)
 		tally(&conns[i], times, MORTAL_THREADS * MORTAL_EVENTS, i + 1 < conn_count);
-	ck_assert_uint_eq(times[0], 2);
-	for (k = 1; k < MORTAL_THREADS * MORTAL_EVENTS; k++)
-		NEED(times[k] == 1);
+	/* Address 0 came twice. Lost is at most what was on its way as a message, and that is known. */
+	for (k = 0; k < MORTAL_THREADS * MORTAL_EVENTS; k++) {
+		NEED(times[k] <= 1U + (k == 0));
+		found += times[k];
+	}
+	ck_assert_uint_ge(found + counters().uncertain, 1 + MORTAL_THREADS * MORTAL_EVENTS);
 }
 END_TEST
 
@@ -2105,7 +2136,8 @@ int main(int argc, char **argv)
 	tc = tcase(s, "no ring");
 	tcase_add_loop_test(tc, without_a_ring_messages, 0, 6);
 	tcase_add_loop_test(tc, little_address_space, 0, 4);
-	ADD(tc, late_ring_is_taken_in_order, late_ring_is_met_by_a_question, server_that_hangs_up_instead);
+	ADD(tc, late_ring_is_taken_in_order, late_ring_is_met_by_a_question, answers_of_others_are_kept,
+	    server_that_hangs_up_instead);
 	ADD(tcase(s, "threads"), lane_goes_to_the_next_thread, more_threads_than_lanes, stamps_keep_happens_before,
 	    destructors_may_report, no_cancellation_point_and_errno_is_kept);
 	tc = tcase(s, "signals");
