@@ -592,7 +592,7 @@ void ring_wake(struct ring *r)
 		if (refs == 0)
 			return;
 	while (!atomic_compare_exchange_weak(&r->event_refs, &refs, refs + 1));
-	/* A program that has closed our descriptors has closed all of them: the socket is the one that can be known again. */
+	/* A program that has closed our descriptors has closed all of them; the socket is the one that can be told. */
 	ours = uplink_is_socket(r->socket_fd, r->socket_inode) && has_no_type(r->event_fd);
 	while (ours && write(r->event_fd, &one, sizeof(one)) < 0 && errno == EINTR)
 		;

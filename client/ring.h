@@ -12,7 +12,8 @@
  *    ring stays for threads that have not reported since, one per thread at most.
  *  - struct ring_self: of a thread; which rings it is bound to. A ring's number is never used twice, also not by a
  *    forked child, so a binding that is out of date matches nothing.
- *  - struct ring_lane: of the thread that claimed it, until that gives it back; `moved` is the instance's, under its lock.
+ *  - struct ring_lane: of the thread that claimed it, until that gives it back; `moved` is the instance's, under its
+ *    lock.
  *
  * Only functions marked so need the lock of the instance (client/ttalloc.c). Bindings are changed only by the thread
  * itself and never by a signal handler that has interrupted an event: the event may be using them.
@@ -72,10 +73,10 @@ struct ring {
 	pthread_mutex_t common;          /* of lane 0, which all share who found no free one */
 	pthread_mutex_t defining;        /* of `sites`; taken after `common` */
 
-	/* The event descriptor is open while event_refs > 0: one of the instance, one of each thread that writes to it. */
+	/* The event descriptor is open while event_refs > 0: one is the instance's, one each of threads that write. */
 	_Atomic uint32_t event_refs;
 	int event_fd;
-	int socket_fd;                   /* the connection, which tells whether the program has closed our descriptors */
+	int socket_fd;                   /* of the connection, to tell whether the program has closed our descriptors */
 	ino_t socket_inode;
 
 	uint64_t born_stamp;             /* the same moment by three clocks, for calibration */
@@ -94,7 +95,8 @@ struct ring_binding {
 struct ring_self {
 	struct ring_binding bindings[RING_BINDINGS];  /* used last: first */
 	unsigned depth;                  /* event calls of this thread that are under way */
-	unsigned locks;                  /* of the library that it holds or waits for */
+	unsigned locks;                  /* of instances that it holds or waits for */
+	unsigned descriptors;            /* the same of uplink_descriptors_lock() */
 	bool counted;                    /* among the threads that have been bound */
 	bool watched;                    /* ring_thread_exit() will come */
 	bool leaving;                    /* it came */

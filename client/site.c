@@ -77,7 +77,7 @@ static bool maps_take(struct maps_reader *m, char c)
 }
 
 /* Start of the mapping that holds the address; 0: none does, or it cannot be found out. */
-static uintptr_t mapping_start(int fd, uintptr_t address)
+static uintptr_t read_mapping_start(int fd, uintptr_t address)
 {
 	struct maps_reader m = { .field = 0 };
 	char text[512];
@@ -90,20 +90,30 @@ static uintptr_t mapping_start(int fd, uintptr_t address)
 	return 0;
 }
 
+static uintptr_t mapping_start(uintptr_t address)
+{
+	uintptr_t start = 0;
+	int fd;
+
+	uplink_descriptors_lock();
+	fd = open("/proc/self/maps", O_RDONLY | O_CLOEXEC);
+	if (fd >= 0) {
+		start = read_mapping_start(fd, address);
+		close(fd);
+	}
+	uplink_descriptors_unlock();
+	return start;
+}
+
 bool site_find_stack(struct ring_self *self, uintptr_t frame)
 {
 	const uintptr_t anchor = stack_anchor();
 	uintptr_t low;
-	int fd;
 
-	if (frame >= anchor || self->stack_tries >= STACK_TRIES)
+	if (frame >= anchor || self->stack_tries >= STACK_TRIES || self->descriptors > 0)
 		return false;
 	self->stack_tries++;
-	fd = open("/proc/self/maps", O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return false;
-	low = mapping_start(fd, anchor);
-	close(fd);
+	low = mapping_start(anchor);
 	if (low == 0)
 		return false;
 	/* The handler of a signal in between must not see one of another pair. */
@@ -267,8 +277,8 @@ static const struct site_module *find_module(struct ring_lane *l, uintptr_t addr
 	if (_dl_find_object((void *)(address - 1), &o) != 0)
 		return NULL;
 	for (i = 0; i < s->module_count && !m; i++)
-		if (s->modules[i].start == (uintptr_t)o.dlfo_map_start && s->modules[i].end == (uintptr_t)o.dlfo_map_end &&
-		    s->modules[i].load == o.dlfo_link_map->l_addr)
+		if (s->modules[i].start == (uintptr_t)o.dlfo_map_start &&
+		    s->modules[i].end == (uintptr_t)o.dlfo_map_end && s->modules[i].load == o.dlfo_link_map->l_addr)
 			m = &s->modules[i];
 	if (!m)
 		m = module_add(s, &o);

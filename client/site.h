@@ -5,10 +5,10 @@
  * A stack is walked along frame pointers, from the caller of the public function, and hashed on the way; the hash is
  * looked up without a lock. Only a stack that is new to the ring is looked at more closely, and defined.
  *
- * What is read is never unmapped: the walk stays between the stack pointer and the end of the thread's stack, strictly
- * upwards. On any other stack (a coroutine's, an alternate signal stack) only the return address is used. Where code has
- * no frame pointers a chain leads to garbage: it is cut at the first address that is not code of a loaded file, and when
- * that has happened SITE_CUTS_MAX times only return addresses are used in this process.
+ * What is read is never unmapped: the walk stays between the stack pointer and the end of the thread's stack,
+ * strictly upwards. On any other stack (a coroutine's, an alternate signal stack) only the return address is used.
+ * Where code has no frame pointers a chain leads to garbage: it is cut at the first address that is not code of a
+ * loaded file, and when that has happened SITE_CUTS_MAX times only return addresses are used in this process.
  *
  * A file that is unloaded and another one loaded at the same addresses are not told apart.
  */

@@ -3,16 +3,17 @@
  * ttalloc.c - the functions of ttalloc.h: locks, fork, and which way an event goes: through the ring (ring.c), or as a
  * message as long as there is none (uplink.c).
  *
- * The way of an event: event() publishes it if the thread has a lane of the instance's ring (ring_id tells that the ring
- * is still the one); else event_slow() finds a lane, asks for a ring, or sends a message. A server that is gone is
- * noticed by looking at the connection (look()): about once a second, when the ring is full, or as it says. Then what it
- * has not booked is queued again (ring_ended()), and everything goes by message until another server gives a ring.
+ * The way of an event: event() publishes it if the thread has a lane of the instance's ring (ring_id tells that the
+ * ring is still the one); else event_slow() finds a lane, asks for a ring, or sends a message. A server that is gone
+ * is noticed by looking at the connection (look()): about once a second, when the ring is full, or as it says. Then
+ * what it has not booked is queued again (ring_ended()), and everything goes by message until another server gives a
+ * ring.
  *
  * Locks, in the order in which they may be taken:
  *  - `asking` of an instance: one question at a time. Held while waiting for an answer; event calls never take it.
  *  - `common` of a ring: the lane that is shared when there are not enough.
- *  - `lock` of an instance: its uplink, its rings and devices. Held for one message, and by an event call that waits for
- *    the server.
+ *  - `lock` of an instance: its uplink, its rings and devices. Held for one message, and by an event call that waits
+ *    for the server.
  *  - `defining` of a ring: the numbers of call sites and tags.
  *  - the descriptors' lock of uplink.c: also guards the list of instances. The only one that fork() takes.
  *
@@ -21,9 +22,9 @@
  * is thrown away, mutexes included, in the child before fork() returns there. So nobody in the child can meet a lock
  * that nobody holds, and no event of the parent is sent twice.
  *
- * signals: an event call in a handler may have interrupted anything. What is under way in its own thread it knows from
- * ring_self: if an event call is, or a lock is held, it does not wait for any lock, and changes no binding; its event is
- * dropped and counted if it cannot do without.
+ * signals: an event call in a handler may have interrupted anything. What is under way in its own thread it knows
+ * from ring_self: if an event call is, or a lock is held, it does not wait for any lock, and changes no binding; its
+ * event is dropped and counted if it cannot do without.
  */
 #include <errno.h>
 #include <poll.h>
@@ -334,8 +335,11 @@ static void unlock(struct ttalloc *t)
 	ring_self.locks--;
 }
 
+/* With the lock, descriptors may have to be opened or closed. */
 static bool lock_or_not(struct ttalloc *t, bool nested)
 {
+	if (ring_self.descriptors > 0)
+		return false;
 	if (nested)
 		return try_lock(t);
 	lock(t);
@@ -640,7 +644,8 @@ void ttalloc_kernel_load(struct ttalloc *t, int device, uint8_t kernel_class, ui
 void ttalloc_kernel_unload(struct ttalloc *t, int device, uint64_t kernel_id, uint64_t size)
 {
 	if (t)
-		event(t, EVENT(TTALLOC_RECORD_KERNEL_UNLOAD, .device = device, .address = kernel_id, .size = size), NULL);
+		event(t, EVENT(TTALLOC_RECORD_KERNEL_UNLOAD, .device = device, .address = kernel_id, .size = size),
+		      NULL);
 }
 
 /* The entry of a device, new or not; NULL: there are too many. */
@@ -670,7 +675,11 @@ void ttalloc_device(struct ttalloc *t, int device, const struct ttalloc_capacity
 	lock(t);
 	d = device_entry(t, device);
 	if (d) {
-		d->data = (struct ttalloc_device_data){ .dram = capacity->dram, .l1 = capacity->l1, .arch = capacity->arch };
+		d->data = (struct ttalloc_device_data){
+			.dram = capacity->dram,
+			.l1 = capacity->l1,
+			.arch = capacity->arch,
+		};
 		d->told = false;
 		atomic_store(&t->untold, true);
 	}

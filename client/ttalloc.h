@@ -10,24 +10,46 @@
  * Report an allocation after it was made and a free before the address can be given out again; then reports of
  * several threads cannot overtake each other in a way that matters.
  *
- * What an event call (everything that returns void and takes an instance) promises:
+ * What an event call (everything in "events" below) promises:
  *  - An instance that is NULL makes it do nothing, at the price of one compare.
  *  - It never fails visibly, never raises SIGPIPE, never changes errno, and is no cancellation point.
+ *  - The event is written into memory that the server shares with this process: no system call, no lock, about 10 ns,
+ *    20 in a program of several threads, 10 more with a call stack. The first event of a thread, and of a call site
+ *    or a tag, costs some us; about once a second one looks whether the server lives; and the one that finds the
+ *    server asleep wakes it.
  *  - When it returns and ttalloc_get_counters() shows nothing queued, the server has the event before it answers
  *    whoever opens a file of the mount next.
- *  - It waits for a busy server at most TTALLOC_EVENT_BOUND_MS, once: from then until the server has caught up no
- *    event call waits at all. What cannot be sent is queued, up to TTALLOC_QUEUE_EVENTS, and delivered in order by a
- *    later call; what finds the queue full is dropped and counted. Nothing is lost without a number that says so.
- *  - Without a server it connects again by itself, after 10 ms at first, then twice as long each time up to 5 s.
- *    What was on its way into a connection that broke may be lost: `uncertain` counts it. A server that was started
- *    anew knows only what is reported from then on.
- *  - The library has no thread of its own, so what is queued waits for the next call of any kind.
+ *  - It does not wait for a busy server. Each thread has room for a million events that the server has not read; what
+ *    finds no room is dropped and counted. (63 threads of a process have room of their own, further ones share one.)
+ *  - A server that gives no shared memory, an older one for example, gets each event as a message. Only then an event
+ *    call waits for a busy server, at most TTALLOC_EVENT_BOUND_MS, once: from then until the server has caught up no
+ *    event call waits at all. The first event of a connection waits as long for the answer about the memory.
+ *  - Without a server events are queued, up to TTALLOC_QUEUE_EVENTS, and delivered in order by a later call; what finds
+ *    the queue full is dropped and counted. It connects again by itself, after 10 ms at first, then twice as long each
+ *    time up to 5 s. The library has no thread of its own, so what is queued waits for the next call of any kind.
+ *  - When a server dies, what it had not read is queued for the next one. It is noticed after about a second, or by
+ *    the first question. What was on its way as a message may be lost: `uncertain` counts it. A server that was
+ *    started anew knows only what is reported from then on.
+ *  - Nothing is lost without a number that says so.
  *
- * Every function is thread-safe. None is async-signal-safe. After fork() the child reports over a connection of its
- * own from its first event on, the parent's connection is not touched, and what the parent had queued stays the
- * parent's. (A child made by vfork(), _Fork() or clone() must not report before it has executed another program.)
- * The library's descriptor is close-on-exec and never 0, 1 or 2; it belongs to the library: a program that closes
- * every descriptor should do so before its first event.
+ * Every function is thread-safe. Event calls are async-signal-safe too, up to three within each other (an event, a
+ * handler that reports in it, another one in that); deeper ones are dropped and counted, and so is one that comes in
+ * the middle of the library's own slow work (a thread's first event, a connection being made). One exception: in a
+ * program with more than 31 pthread keys a thread's first event of all must not come from a handler that has
+ * interrupted malloc(). No other function may be called in a signal handler. A handler must not leave an event by
+ * longjmp().
+ *
+ * After fork() the child reports over a connection of its own from its first event on, the parent's connection is not
+ * touched, and what the parent had queued stays the parent's. (A child made by vfork(), _Fork() or clone() must not
+ * report before it has executed another program.) What was reported before exec() or an exit of any kind is not lost.
+ *
+ * The library's two descriptors are close-on-exec and never 0, 1 or 2; they belong to the library: a program that
+ * closes every descriptor should do so before its first event. The shared memory is 4 GiB of address space, of which
+ * a few hundred KiB are used, more only while the server is behind; where a limit forbids that much, a part of it
+ * serves.
+ *
+ * Allocations carry their call site: up to 20 return addresses, along frame pointers (-fno-omit-frame-pointer; code
+ * without them gives its direct caller only). $TTALLOC_STACK_DEPTH, 0 to 64, is another number; 0 turns it off.
  *
  * Units: sizes are bytes, addresses are those of the device, devices are 0..1023, sizes 1..2^56. An event outside
  * these ranges is sent as it is and counted as refused by the server, where it can be seen.
@@ -44,7 +66,7 @@ extern "C" {
 #define TTALLOC_NOEXCEPT
 #endif
 
-/* Longest time an event call, or ttalloc_close(), waits for a server that does not read. */
+/* Longest time an event call, or ttalloc_close(), waits for a server that does not read or answer. */
 #define TTALLOC_EVENT_BOUND_MS 100
 /* Longest time a question (ttalloc_sync() and the functions below it) waits for its answer. */
 #define TTALLOC_QUESTION_BOUND_MS 5000
@@ -101,9 +123,9 @@ struct ttalloc_capacity {
 /* What became of the events reported by this process through one instance. The sum of sent, queued and dropped is
  * the number of event calls. Counters start at zero in a forked child. */
 struct ttalloc_counters {
-	uint64_t sent;              /* handed to a connection */
+	uint64_t sent;              /* handed to a connection, or written into its memory and not queued again since */
 	uint64_t queued;            /* waiting for the server right now */
-	uint64_t dropped;           /* lost because the queue was full */
+	uint64_t dropped;           /* lost: the memory or the queue was full, or a handler could not wait */
 	uint64_t uncertain;         /* of those sent: on a connection that broke before a question confirmed them */
 	uint64_t connections;       /* times a server was reached */
 	uint64_t failed_attempts;   /* times no server was reached */
@@ -155,16 +177,16 @@ void ttalloc_kernel_load(struct ttalloc *t, int device, uint8_t kernel_class, ui
 	TTALLOC_NOEXCEPT;
 void ttalloc_kernel_unload(struct ttalloc *t, int device, uint64_t kernel_id, uint64_t size) TTALLOC_NOEXCEPT;
 
-/* Declares what `device` has: dram, l1 and arch of *capacity, 0 where not known. Remembered for every server that comes;
- * up to 64 devices. Has no effect with a server that gives no ring, and is not async-signal-safe. */
+/* Declares what `device` has: dram, l1 and arch of *capacity, 0 where not known. Remembered for every server that
+ * comes; up to 64 devices, further ones are ignored. A server that gives no shared memory is not told. */
 void ttalloc_device(struct ttalloc *t, int device, const struct ttalloc_capacity *capacity) TTALLOC_NOEXCEPT;
 
 /* --- tags --- */
 
 /*
- * Gives the calling thread's events, through any instance, a name for what it is doing: all names on its stack, joined
- * by '/', cut after 255 bytes. NULL or "" adds nothing, and is popped like any other. A pop without a push does nothing.
- * 64 names count; deeper ones only for their pops. Costs nothing until the next event. Not async-signal-safe.
+ * Gives the calling thread's events, through any instance, a name for what it is doing: all names on its stack,
+ * joined by '/', cut after 255 bytes. NULL or "" adds nothing, and is popped like any other. A pop without a push
+ * does nothing. 64 names count; deeper ones only for their pops. A server that gives no shared memory is not told.
  */
 void ttalloc_tag_push(const char *name) TTALLOC_NOEXCEPT;
 void ttalloc_tag_pop(void) TTALLOC_NOEXCEPT;

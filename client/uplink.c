@@ -12,6 +12,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "client/ring.h"
 #include "client/ttalloc-ring.h"
 #include "client/uplink.h"
 
@@ -27,12 +28,16 @@ static pthread_mutex_t descriptors = PTHREAD_MUTEX_INITIALIZER;
 
 void uplink_descriptors_lock(void)
 {
+	ring_self.descriptors++;
+	atomic_signal_fence(memory_order_seq_cst);
 	pthread_mutex_lock(&descriptors);
 }
 
 void uplink_descriptors_unlock(void)
 {
 	pthread_mutex_unlock(&descriptors);
+	atomic_signal_fence(memory_order_seq_cst);
+	ring_self.descriptors--;
 }
 
 int64_t uplink_clock(void)

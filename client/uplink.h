@@ -59,8 +59,8 @@ struct uplink {
 	int error;                    /* -errno of the last failed attempt to connect */
 	int64_t backoff;              /* ns */
 	int64_t next_attempt;         /* CLOCK_MONOTONIC, ns */
-	/* Called when a connection ends on which a ring was taken, before its descriptor is closed. `theirs`: the server
-	 * has ended it, and books nothing any more. */
+	/* Called when a connection ends on which a ring was taken, before its descriptor is closed. `theirs`: the
+	 * server has ended it, and books nothing any more. */
 	void (*on_end)(struct uplink *u, bool theirs);
 	char path[sizeof(((struct sockaddr_un *)0)->sun_path)];  /* "": the default paths */
 
@@ -82,7 +82,8 @@ void uplink_deinit(struct uplink *u);
 /* In a forked child, between the two calls below: forgets the parent's connection, backlog and counters. */
 void uplink_forked(struct uplink *u);
 
-/* While held, no uplink opens or closes a descriptor. Held for microseconds: nothing under it waits. */
+/* While held, no uplink opens or closes a descriptor. Held for microseconds: nothing under it waits. Whether this
+ * thread holds it, which a signal handler asks, is in ring_self.descriptors. */
 void uplink_descriptors_lock(void);
 void uplink_descriptors_unlock(void);
 

@@ -33,7 +33,7 @@
 #define MESSAGE TTALLOC_DIALECT_144
 #define SEGMENT TTALLOC_SEGMENT_RECORDS
 
-/* ck_assert() writes to a file each time: too slow for what is checked a million times, and not there outside a test. */
+/* ck_assert() writes to a file each time: too slow for what is checked a million times, and only for tests. */
 #define NEED(condition)                                        \
 	do {                                                   \
 		if (!(condition))                              \
@@ -62,6 +62,21 @@ void *__wrap_mmap(void *at, size_t len, int prot, int flags, int fd, off_t off)
 	return __wrap_mmap64(at, len, prot, flags, fd, off);
 }
 
+static void (*_Atomic on_readlink)(void);  /* is called in the middle of a site's definition */
+static pid_t forked_in_event;
+
+ssize_t __real_readlink(const char *name, char *text, size_t size);
+ssize_t __wrap_readlink(const char *name, char *text, size_t size);
+
+ssize_t __wrap_readlink(const char *name, char *text, size_t size)
+{
+	void (*f)(void) = atomic_load(&on_readlink);
+
+	if (f)
+		f();
+	return __real_readlink(name, text, size);
+}
+
 static _Atomic bool silence;    /* the server leaves requests without an answer */
 
 int __real_poll(struct pollfd *fds, nfds_t n, int ms);
@@ -88,13 +103,15 @@ enum manners {
 	BAD_CLOCK,
 	ONE_DESCRIPTOR,
 	DIE,             /* hang up instead of an answer */
+	HOLD,            /* answer a question when a ring is asked for, then that */
 };
 
 struct conn {
 	int fd;                          /* -1: over */
 	struct ttalloc_ring *ring;       /* NULL: none was given */
 	int memory, event;
-	unsigned asked;                  /* times */
+	unsigned asked;                  /* times, for a ring */
+	unsigned questions;
 	struct ttalloc_msg_head request;
 	uint8_t in[MESSAGE];
 	size_t in_len;
@@ -159,12 +176,20 @@ static void book_all(struct conn *c)
 		book(c, i, tail(c, i));
 }
 
+/* The last time: nothing is given back, so that it can be looked at afterwards. */
+static void book_finally(struct conn *c)
+{
+	uint32_t i;
+
+	for (i = 0; i < atomic_load(&c->ring->lanes); i++)
+		atomic_store(&lane(c, i)->head, tail(c, i));
+	atomic_fetch_or(&c->ring->attention, TTALLOC_ATTENTION_GONE);
+}
+
 static void conn_end(struct conn *c)
 {
-	if (c->ring && !crashes && !(atomic_load(&c->ring->attention) & TTALLOC_ATTENTION_GONE)) {
-		book_all(c);
-		atomic_fetch_or(&c->ring->attention, TTALLOC_ATTENTION_GONE);
-	}
+	if (c->ring && !crashes && !(atomic_load(&c->ring->attention) & TTALLOC_ATTENTION_GONE))
+		book_finally(c);
 	close(c->fd);
 	c->fd = -1;
 }
@@ -226,18 +251,23 @@ static void answer_request(struct conn *c)
 
 static void message_came(struct conn *c)
 {
+	const struct ttalloc_msg_head response = { .type = TTALLOC_MSG_RESPONSE };
 	struct ttalloc_msg_head m;
 
 	memcpy(&m, c->in, sizeof(m));
 	if (m.type == TTALLOC_MSG_RING) {
 		c->request = m;
 		c->asked++;
+		if (manners == HOLD)
+			send_answer(c, &response, 0);
 		if (manners == DIE)
 			conn_end(c);
 		else if (manners != SILENT)
 			answer_request(c);
 	} else if (m.type == TTALLOC_MSG_QUERY) {
-		send_answer(c, &(struct ttalloc_msg_head){ .type = TTALLOC_MSG_RESPONSE }, 0);
+		c->questions++;
+		if (manners != HOLD)
+			send_answer(c, &response, 0);
 	} else {
 		if (c->count == c->room) {
 			c->room = c->room ? c->room * 2 : 1024;
@@ -373,6 +403,28 @@ static void teardown(void)
 	server_stop();
 	conns_free();
 	rmdir(dir);
+}
+
+/* Mappings of rings in this process, the server's and the library's. */
+static unsigned rings_mapped(void)
+{
+	char line[512];
+	unsigned n = 0;
+	FILE *f = fopen("/proc/self/maps", "re");
+
+	NEED(f);
+	while (fgets(line, sizeof(line), f))
+		n += strstr(line, "memfd:ring") != NULL;
+	fclose(f);
+	return n;
+}
+
+static void wait_for(pid_t pid)
+{
+	int status;
+
+	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+	ck_assert_int_eq(status, 0);
 }
 
 static struct ttalloc_counters counters(void)
@@ -673,6 +725,7 @@ START_TEST(late_ring_is_taken_in_order)
 	report_frees(4, 6);
 	ck_assert_uint_eq(counters().rings, 1);
 	ck_assert_uint_eq(conns[0].count, 3);
+	ck_assert_uint_eq(conns[0].questions, 1);
 	expect_frees(&conns[0], 1, 0, 4, 6);
 	ck_assert_uint_eq(counters().stalls, 1);
 	ck_assert_uint_eq(counters().sent, 6);
@@ -695,6 +748,28 @@ START_TEST(late_ring_is_met_by_a_question)
 	report_frees(2, 2);
 	ck_assert_uint_eq(counters().rings, 1);
 	expect_frees(&conns[0], 1, 0, 2, 2);
+}
+END_TEST
+
+static void *ask_once(void *arg)
+{
+	*(int *)arg = ttalloc_sync(t);
+	return NULL;
+}
+
+/* An event that waits for a ring meets the answer to another thread's question. */
+START_TEST(answers_of_others_are_kept)
+{
+	pthread_t thread;
+	int result = -1;
+
+	manners = HOLD;
+	ck_assert_int_eq(pthread_create(&thread, NULL, ask_once, &result), 0);
+	AWAIT(conn_count == 1 && conns[0].questions == 1);
+	report_frees(1, 1);
+	ck_assert_uint_eq(counters().rings, 1);
+	pthread_join(thread, NULL);
+	ck_assert_int_eq(result, 0);
 }
 END_TEST
 
@@ -873,7 +948,7 @@ END_TEST
 
 static pthread_key_t late_key;
 
-/* Rounds of destructors in which a thread reports: all that there are. ThreadSanitizer does not follow into the last. */
+/* Rounds of destructors in which a thread reports: all there are. ThreadSanitizer cannot follow into the last. */
 #if defined(__SANITIZE_THREAD__)
 #define ROUNDS 2
 #else
@@ -1054,25 +1129,96 @@ START_TEST(handler_may_fork)
 }
 END_TEST
 
+static void fork_in_event(void)
+{
+	atomic_store(&on_readlink, NULL);
+	forked_in_event = fork();
+}
+
+/* Where it is certain: while the event finds out what the program's file is. */
+START_TEST(event_that_is_forked_goes_on)
+{
+	atomic_store(&on_readlink, fork_in_event);
+	frames_alloc(t, 1, 3);
+	ck_assert_ptr_null(atomic_load(&on_readlink));
+	if (forked_in_event == 0) {
+		if (counters().sent != 0 || counters().rings != 0)
+			_exit(1);
+		report_frees(2, 4);
+		_exit(counters().sent != 3 || ttalloc_sync(t) != 0);
+	}
+	wait_for(forked_in_event);
+	AWAIT(conn_count == 2 && conns[1].fd < 0);
+	expect_frees(&conns[1], 1, 0, 2, 4);
+	ck_assert_uint_eq(counters().sent, 1);
+	ck_assert_uint_ne(record(seen, 1, event_pos(0))->event.site, 0);
+}
+END_TEST
+
 /* --- fork --- */
 
-static void wait_for(pid_t pid)
-{
-	int status;
+static _Atomic bool raise_in_fork;
 
-	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
-	ck_assert_int_eq(status, 0);
+static void before_fork(void)
+{
+	if (atomic_load(&raise_in_fork))
+		raise(SIGUSR1);
 }
+
+/* Handlers before fork() run in the reverse order: this one after the library's, which holds a lock then. */
+static __attribute__((constructor)) void before_fork_setup(void)
+{
+	pthread_atfork(before_fork, NULL, NULL);
+}
+
+static void *report_in_fork(void *arg)
+{
+	pid_t pid;
+
+	atomic_store(&raise_in_fork, true);
+	pid = fork();
+	if (pid == 0)
+		_exit(0);
+	atomic_store(&raise_in_fork, false);
+	waitpid(pid, NULL, 0);
+	report_frees(2, 2);
+	return arg;
+}
+
+/* A handler's event in the middle of fork(): of a thread that would have to connect, of one that has a lane, and of one
+ * that would have to get one. */
+START_TEST(handler_may_report_in_fork)
+{
+	pthread_t thread;
+
+	atomic_store(&storm_next, 0);
+	handle(SIGUSR1);
+	report_in_fork(NULL);
+	ck_assert_uint_eq(counters().dropped, 1);
+	ck_assert_uint_eq(counters().sent, 1);
+	report_in_fork(NULL);
+	ck_assert_uint_eq(counters().sent, 3);
+	ck_assert_int_eq(pthread_create(&thread, NULL, report_in_fork, NULL), 0);
+	pthread_join(thread, NULL);
+	ck_assert_uint_eq(counters().sent, 4);
+	ck_assert_uint_eq(counters().dropped, 2);
+	signal(SIGUSR1, SIG_IGN);
+}
+END_TEST
 
 START_TEST(child_has_its_own_ring)
 {
 	pid_t pid;
 
 	report_frees(1, 3);
+	ck_assert_uint_eq(rings_mapped(), 2);
 	pid = fork();
 	if (pid == 0) {
 		if (counters().sent != 0 || counters().rings != 0)
 			_exit(1);
+		/* The server's mapping is there, the library's is not. */
+		if (rings_mapped() != 1)
+			_exit(3);
 		report_frees(101, 105);
 		if (counters().sent != 5 || ttalloc_sync(t) != 0)
 			_exit(2);
@@ -1240,6 +1386,7 @@ START_TEST(no_event_is_lost_or_doubled_by_deaths)
 	static uint32_t times[MORTAL_THREADS * MORTAL_EVENTS];
 	pthread_t threads[MORTAL_THREADS];
 	unsigned deaths, i;
+	uint64_t found = 0;
 	uintptr_t k;
 
 	memset(times, 0, sizeof(times));
@@ -1248,7 +1395,7 @@ START_TEST(no_event_is_lost_or_doubled_by_deaths)
 	for (k = 0; k < MORTAL_THREADS; k++)
 		ck_assert_int_eq(pthread_create(&threads[k], NULL, report_through_deaths, (void *)k), 0);
 	for (deaths = 0; deaths < DEATHS; deaths++) {
-		while (atomic_load(&mortal_done) < (uint64_t)(deaths + 1) * MORTAL_THREADS * MORTAL_EVENTS / (DEATHS + 2))
+		while (atomic_load(&mortal_done) < (deaths + 1) * (MORTAL_THREADS * MORTAL_EVENTS / (DEATHS + 2)))
 			sched_yield();
 		crashes = deaths % 2;
 		if (crashes)
@@ -1269,35 +1416,28 @@ START_TEST(no_event_is_lost_or_doubled_by_deaths)
 	AWAIT(conns[conn_count - 1].fd >= 0);
 	for (i = 0; i < conn_count; i++)
 		tally(&conns[i], times, MORTAL_THREADS * MORTAL_EVENTS, i + 1 < conn_count);
-	ck_assert_uint_eq(times[0], 2);
-	for (k = 1; k < MORTAL_THREADS * MORTAL_EVENTS; k++)
-		NEED(times[k] == 1);
+	/* Address 0 came twice. Lost is at most what was on its way as a message, and that is known. */
+	for (k = 0; k < MORTAL_THREADS * MORTAL_EVENTS; k++) {
+		NEED(times[k] <= 1U + (k == 0));
+		found += times[k];
+	}
+	ck_assert_uint_ge(found + counters().uncertain, 1 + MORTAL_THREADS * MORTAL_EVENTS);
 }
 END_TEST
 
-/* Threads that do not report keep an old memory, but not one for each server. */
-static unsigned rings_mapped(void)
-{
-	char line[512];
-	unsigned n = 0;
-	FILE *f = fopen("/proc/self/maps", "re");
-
-	NEED(f);
-	while (fgets(line, sizeof(line), f))
-		n += strstr(line, "memfd:ring") != NULL;
-	fclose(f);
-	return n;
-}
-
+/* A thread that reports keeps only the memory of the server that is there. */
 START_TEST(old_memory_is_given_back)
 {
-	unsigned i;
+	unsigned i, others = 0;
 
 	for (i = 0; i < 10; i++) {
 		report_frees(1, 10);
 		ck_assert_uint_eq(counters().rings, 1);
-		/* The server's mappings are in this process too. */
+		/* The server's mappings and descriptors are in this process too. */
 		ck_assert_uint_eq(rings_mapped(), conn_count + 1);
+		if (i == 0)
+			others = descriptors() - 2 * conn_count;
+		ck_assert_uint_eq(descriptors(), others + 2 * conn_count);
 		crashes = true;
 		server_stop();
 		server_start();
@@ -1594,8 +1734,8 @@ START_TEST(garbage_for_a_frame_pointer)
 	_Alignas(16) uintptr_t loop[4], fake[8], up[6];
 	const uintptr_t here = (uintptr_t)__builtin_frame_address(0);
 	const uintptr_t garbage[] = {
-		0, 1, 8, UINTPTR_MAX, UINTPTR_MAX - 15, (uintptr_t)&conns, (uintptr_t)conns[0].ring, here + 1, here - 65536,
-		here + (UINT64_C(1) << 40), (uintptr_t)loop, (uintptr_t)fake, (uintptr_t)up,
+		0, 1, 8, UINTPTR_MAX, UINTPTR_MAX - 15, (uintptr_t)&conns, (uintptr_t)conns[0].ring, here + 1,
+		here - 65536, here + (UINT64_C(1) << 40), (uintptr_t)loop, (uintptr_t)fake, (uintptr_t)up,
 	};
 	struct site s;
 	size_t i;
@@ -1827,7 +1967,11 @@ END_TEST
 
 START_TEST(devices_are_declared)
 {
-	const struct ttalloc_capacity capacity = { .dram = UINT64_C(12) << 30, .l1 = 1 << 20, .arch = TTALLOC_ARCH_WORMHOLE_B0 };
+	const struct ttalloc_capacity capacity = {
+		.dram = UINT64_C(12) << 30,
+		.l1 = 1 << 20,
+		.arch = TTALLOC_ARCH_WORMHOLE_B0,
+	};
 	const struct ttalloc_record *r;
 	struct ttalloc_device_data data;
 
@@ -1992,13 +2136,14 @@ int main(int argc, char **argv)
 	tc = tcase(s, "no ring");
 	tcase_add_loop_test(tc, without_a_ring_messages, 0, 6);
 	tcase_add_loop_test(tc, little_address_space, 0, 4);
-	ADD(tc, late_ring_is_taken_in_order, late_ring_is_met_by_a_question, server_that_hangs_up_instead);
+	ADD(tc, late_ring_is_taken_in_order, late_ring_is_met_by_a_question, answers_of_others_are_kept,
+	    server_that_hangs_up_instead);
 	ADD(tcase(s, "threads"), lane_goes_to_the_next_thread, more_threads_than_lanes, stamps_keep_happens_before,
 	    destructors_may_report, no_cancellation_point_and_errno_is_kept);
 	tc = tcase(s, "signals");
 	tcase_add_loop_test(tc, handlers_report_into_events, 0, 2);
-	ADD(tc, handler_may_fork);
-	ADD(tcase(s, "fork"), child_has_its_own_ring);
+	ADD(tc, handler_may_fork, event_that_is_forked_goes_on);
+	ADD(tcase(s, "fork"), child_has_its_own_ring, handler_may_report_in_fork);
 	tc = tcase(s, "dead server");
 	tcase_add_loop_test(tc, what_was_not_booked_is_delivered_to_the_next, 0, 2);
 	tcase_add_loop_test(tc, requeued_events_keep_their_time, 0, 2);

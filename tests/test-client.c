@@ -28,6 +28,7 @@
 #include <unistd.h>
 
 #include "client/ttalloc-proto.h"
+#include "client/ttalloc-ring.h"
 #include "client/ttalloc.h"
 
 #define MESSAGE TTALLOC_DIALECT_144
@@ -1353,6 +1354,134 @@ START_TEST(sync_tells_of_losses_once)
 }
 END_TEST
 
+/* --- asking for a ring; the rest is in test-client-ring.c --- */
+
+static void expect_request(void)
+{
+	struct ttalloc_msg_head h = expect(TTALLOC_MSG_RING);
+
+	ck_assert_uint_eq(h.buffer_id, TTALLOC_RING_MAGIC);
+	ck_assert_uint_eq(h.size, TTALLOC_RING_VERSION);
+	ck_assert_int_eq(h.process_id, getpid());
+	ck_assert_int_eq(h.device_id, 0);
+	ck_assert_uint_eq(h.buffer_type, 0);
+	ck_assert_uint_eq(h.timestamp, 0);
+}
+
+/* A server that does not know rings is waited for once per connection. */
+START_TEST(unanswered_request_is_waited_for_once)
+{
+	const int64_t before = now;
+
+	hears_of_rings = true;
+	server_start();
+	report_frees(1, 10);
+	ck_assert_int_eq(now - before, TTALLOC_EVENT_BOUND_MS * MS);
+	ck_assert_uint_eq(counters().stalls, 1);
+	ck_assert_uint_eq(counters().sent, 10);
+	ck_assert_uint_eq(counters().rings, 0);
+	server_accept();
+	expect_request();
+	expect_frees(1, 10);
+	hang_up();
+	now += 10 * MS;
+	/* What meets the broken connection goes before the request on the next one. */
+	report_frees(11, 12);
+	server_accept();
+	expect_frees(11, 11);
+	expect_request();
+	expect_frees(12, 12);
+	ck_assert_uint_eq(counters().stalls, 2);
+}
+END_TEST
+
+START_TEST(backlog_goes_before_the_request)
+{
+	hears_of_rings = true;
+	report_frees(1, 100);
+	server_start();
+	now += 10 * MS;
+	report_frees(101, 101);
+	server_accept();
+	expect_frees(1, 101);
+	expect_silence(peer);
+	report_frees(102, 102);
+	expect_request();
+	expect_frees(102, 102);
+}
+END_TEST
+
+START_TEST(torn_request_is_mended)
+{
+	uint8_t bytes[200];
+
+	hears_of_rings = true;
+	server_start();
+	on_send = send_50;
+	report_frees(1, 2);
+	ck_assert_uint_eq(counters().sent, 0);
+	server_accept();
+	ck_assert_int_eq(read(peer, bytes, sizeof(bytes)), 50);
+	on_send = NULL;
+	never_ready = false;
+	if (_i == 0) {
+		report_frees(3, 3);
+		ck_assert_int_eq(read(peer, bytes, MESSAGE - 50), MESSAGE - 50);
+		expect_frees(1, 3);
+	} else {
+		/* On another connection it is not sent again but made again. */
+		hang_up();
+		now += 10 * MS;
+		report_frees(3, 3);
+		server_accept();
+		expect_frees(1, 3);
+		report_frees(4, 4);
+		expect_request();
+		expect_frees(4, 4);
+	}
+	ck_assert_uint_eq(counters().sent, _i == 0 ? 3 : 4);
+}
+END_TEST
+
+/* An answer that nobody has asked for. */
+START_TEST(unknown_answer_to_a_request_ends_the_connection)
+{
+	hears_of_rings = true;
+	server_start();
+	report_frees(1, 1);
+	server_accept();
+	expect_request();
+	expect_frees(1, 1);
+	answer(TTALLOC_MSG_RESPONSE, 0);
+	now += 10 * MS;
+	report_frees(2, 2);
+	expect_end(peer);
+}
+END_TEST
+
+/* The refusal comes in two pieces; then nobody asks again. */
+START_TEST(refusal_in_pieces)
+{
+	uint8_t message[MESSAGE] = { TTALLOC_MSG_RING_RESPONSE };
+	int32_t status = -ENOMEM;
+
+	hears_of_rings = true;
+	server_start();
+	report_frees(1, 1);
+	server_accept();
+	expect_request();
+	memcpy(message + 4, &status, sizeof(status));
+	ck_assert_int_eq(write(peer, message, 100), 100);
+	report_frees(2, 2);
+	ck_assert_int_eq(write(peer, message + 100, MESSAGE - 100), MESSAGE - 100);
+	report_frees(3, 5);
+	expect_frees(1, 5);
+	expect_silence(peer);
+	answer(TTALLOC_MSG_RESPONSE, 0);
+	ck_assert_int_eq(ttalloc_sync(t), 0);
+}
+END_TEST
+
 static void add(TCase *tc, const TTest *const tests[], size_t n)
 {
 	size_t i;
@@ -1400,6 +1529,10 @@ int main(void)
 	ADD(tcase(s, "questions"), query_reads_the_totals, device_info_reads_the_capacity, dump_precedes_its_question,
 	    silent_server_is_given_up, events_do_not_wait_for_answers, wrong_answer_ends_the_connection,
 	    server_gone_is_said, sync_tells_of_losses_once);
+	tc = tcase(s, "ring");
+	ADD(tc, unanswered_request_is_waited_for_once, backlog_goes_before_the_request,
+	    unknown_answer_to_a_request_ends_the_connection, refusal_in_pieces);
+	tcase_add_loop_test(tc, torn_request_is_mended, 0, 2);
 	runner = srunner_create(s);
 	srunner_run_all(runner, CK_NORMAL);
 	failed = srunner_ntests_failed(runner);
