@@ -8,7 +8,7 @@
 . "$(dirname "$0")/lib.sh" || exit 1
 
 FIRE=${TTALLOC_FIRE:-$(find_binary fire)}
-ROUNDS=${TT_FIRE_ROUNDS:-160}
+ROUNDS=${TT_FIRE_ROUNDS:-400}
 SEED=${TT_FIRE_SEED:-$(date +%s)}
 
 server_start

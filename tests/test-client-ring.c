@@ -33,7 +33,7 @@
 #define MESSAGE TTALLOC_DIALECT_144
 #define SEGMENT TTALLOC_SEGMENT_RECORDS
 
-/* ck_assert() writes to a file each time: too slow for what is checked a million times. */
+/* ck_assert() writes to a file each time: too slow for what is checked a million times, and not there outside a test. */
 #define NEED(condition)                                        \
 	do {                                                   \
 		if (!(condition))                              \
@@ -304,11 +304,11 @@ static void server_start(void)
 	strcpy(sa.sun_path, path);
 	unlink(path);
 	listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	ck_assert_int_ge(listener, 0);
-	ck_assert_int_eq(bind(listener, (struct sockaddr *)&sa, sizeof(sa)), 0);
-	ck_assert_int_eq(listen(listener, 64), 0);
-	ck_assert_int_eq(pipe2(orders, O_CLOEXEC), 0);
-	ck_assert_int_eq(pthread_create(&server, NULL, serve, NULL), 0);
+	NEED(listener >= 0);
+	NEED(bind(listener, (struct sockaddr *)&sa, sizeof(sa)) == 0);
+	NEED(listen(listener, 64) == 0);
+	NEED(pipe2(orders, O_CLOEXEC) == 0);
+	NEED(pthread_create(&server, NULL, serve, NULL) == 0);
 }
 
 /* The server dies: every connection breaks, nothing is booked any more. */
@@ -1918,6 +1918,62 @@ static int report_once(const char *socket)
 	return EXIT_SUCCESS;
 }
 
+/* For client-strace.sh: serves until its input ends. */
+static int serve_others(const char *socket)
+{
+	char c;
+
+	snprintf(path, sizeof(path), "%s", socket);
+	server_start();
+	if (write(STDOUT_FILENO, "ready\n", 6) == 6)
+		while (read(STDIN_FILENO, &c, 1) > 0)
+			;
+	server_stop();
+	conns_free();
+	return EXIT_SUCCESS;
+}
+
+/* For client-strace.sh: a million events of one thread between two marks. */
+static int report_a_million(const char *socket)
+{
+	uint64_t n;
+
+	if (ttalloc_open(&t, socket) < 0)
+		return EXIT_FAILURE;
+	ttalloc_tag_push("strace");
+	/* What is met for the first time may cost something. */
+	for (n = 0; n < 1000000; n += 2) {
+		frames_alloc(t, n, 20);
+		ttalloc_free(t, 0, n + 1);
+		if (n == 2 && write(STDOUT_FILENO, "begin\n", 6) != 6)
+			return EXIT_FAILURE;
+	}
+	if (write(STDOUT_FILENO, "end\n", 4) != 4 || counters().rings != 1 || counters().sent != 1000000)
+		return EXIT_FAILURE;
+	ttalloc_close(t);
+	return EXIT_SUCCESS;
+}
+
+/* What this program is besides a test. */
+static const struct role {
+	const char *name;
+	int (*run)(const char *socket);
+} roles[] = {
+	{ "--report", report_once },
+	{ "--serve", serve_others },
+	{ "--million", report_a_million },
+};
+
+static int play(const char *name, const char *socket)
+{
+	size_t i;
+
+	for (i = 0; i < sizeof(roles) / sizeof(roles[0]); i++)
+		if (strcmp(name, roles[i].name) == 0)
+			return roles[i].run(socket);
+	return EXIT_FAILURE;
+}
+
 int main(int argc, char **argv)
 {
 	Suite *s;
@@ -1925,8 +1981,8 @@ int main(int argc, char **argv)
 	TCase *tc;
 	int failed;
 
-	if (argc == 3 && strcmp(argv[1], "--report") == 0)
-		return report_once(argv[2]);
+	if (argc == 3)
+		return play(argv[1], argv[2]);
 	s = suite_create("client-ring");
 	tc = tcase(s, "records");
 	ADD(tc, request_is_exact);

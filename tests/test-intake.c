@@ -2250,6 +2250,7 @@ START_TEST(test_ring)
 	uint8_t answer[TTALLOC_DIALECT_144];
 
 	ck_assert_uint_eq(info.rings, 1);
+	ck_assert_uint_eq(process_of(getpid())->rings, 1);
 	ck_assert_uint_eq(process_of(getpid())->dialect, EVENT_RING);
 	native_report(&n, TTALLOC_RECORD_ALLOC, 0x1000, 5000);
 	loop_drain(loop);
@@ -2267,6 +2268,7 @@ START_TEST(test_ring)
 	loop_drain(loop);
 	ck_assert_uint_eq(live(), 1);
 	ck_assert_uint_eq(info.rings, 0);
+	ck_assert_uint_eq(process_of(getpid())->rings, 0);
 	ck_assert_uint_eq(info.clients, 0);
 }
 END_TEST

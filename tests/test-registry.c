@@ -257,6 +257,27 @@ START_TEST(history_is_bounded_in_all)
 }
 END_TEST
 
+/* Few live buffers with a long past use up all events; who comes then has a key and no event, and when it goes first,
+ * there is none to be had from it. */
+START_TEST(history_is_bounded_when_keys_are_empty)
+{
+	util_free(u);
+	u = util_new(4096, 100, 0);
+	uint32_t a = util_process(u, 1, 7, "a");
+
+	for (uint64_t n = 0; n < 40 * 30; n++) {
+		util_alloc(u, a, 0, BUFFER_DRAM, 1 + n / 30, 64);
+		ck_assert_uint_le(registry_history_records(u->reg), 100);
+	}
+	for (uint64_t n = 40 * 30; n-- > 0;) {
+		util_release(u, a, 0, 1 + n / 30);
+		ck_assert_uint_le(registry_history_records(u->reg), 100);
+	}
+	ck_assert_uint_gt(registry_counters(u->reg)->history_dropped, 0);
+	ck_assert_uint_eq(registry_totals(u->reg).count, 0);
+}
+END_TEST
+
 /* One process after the other at one address, as in CI: only the newest are remembered there. */
 START_TEST(history_is_bounded_per_address)
 {
@@ -504,6 +525,7 @@ int main(void)
 	tcase_add_test(t, a_foreign_free_is_in_the_history);
 	tcase_add_test(t, history_is_bounded_per_buffer);
 	tcase_add_test(t, history_is_bounded_in_all);
+	tcase_add_test(t, history_is_bounded_when_keys_are_empty);
 	tcase_add_test(t, history_is_bounded_per_address);
 	tcase_add_test(t, a_process_that_changes_its_user_and_back);
 	tcase_add_test(t, clean_dead_steps_over_the_living);

@@ -20,6 +20,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/fanotify.h>
+#include <sys/inotify.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -223,7 +225,7 @@ static uint64_t offset_of(const void *address)
 }
 
 struct loaded {
-	uint64_t hidden, open;
+	uint64_t hidden, open, endless;
 	int line;
 };
 
@@ -235,6 +237,7 @@ static struct loaded load(const char *path)
 	ck_assert_msg(handle != NULL, "%s", dlerror());
 	l.hidden = offset_of(*(void **)dlsym(handle, "module_hidden_address"));
 	l.open = offset_of(dlsym(handle, "module_open"));
+	l.endless = offset_of(dlsym(handle, "module_endless"));
 	l.line = *(int *)dlsym(handle, "module_line");
 	return l;
 }
@@ -293,7 +296,9 @@ START_TEST(function_file_and_line)
 	ck_assert_str_eq(look_up(1, l.open), name);
 	snprintf(name, sizeof(name), "module_hidden@module.c:%d", l.line - 6);
 	ck_assert_str_eq(look_up(1, l.hidden), name);
-	/* A return address right behind a function belongs to it; its own first byte does not. */
+	/* The nearest function is not good enough. */
+	ck_assert_ptr_null(look_up(1, l.endless));
+	ck_assert_ptr_null(look_up(1, l.endless + 1));
 	ck_assert_ptr_null(look_up(1, 0));
 	ck_assert_ptr_null(look_up(1, UINT64_MAX));
 	ck_assert_ptr_null(look_up(1, 1));
@@ -371,8 +376,9 @@ END_TEST
 START_TEST(not_a_module)
 {
 	static const char archive[] = "!<arch>\n/               0           0     0     0       4         `\n";
+	int opens = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
 	uint32_t n = 0;
-	char *path[16];
+	char *path[16], event[sizeof(struct inotify_event)];
 
 	path[n++] = write_file("empty", "", 0, 0644);
 	path[n++] = write_file("text", "hello", 5, 0644);
@@ -384,6 +390,7 @@ START_TEST(not_a_module)
 	ck_assert_int_eq(truncate(path[n - 1], INT64_C(1) << 40), 0);
 	path[n++] = file_name("fifo");
 	ck_assert_int_eq(mkfifo(path[n - 1], 0644), 0);
+	ck_assert_int_ge(inotify_add_watch(opens, path[n - 1], IN_OPEN), 0);
 	path[n++] = file_name("");
 	path[n++] = file_name("missing");
 	path[n++] = strdup("/dev/zero");
@@ -401,6 +408,9 @@ START_TEST(not_a_module)
 	run();
 	ck_assert_uint_eq(symbols_count(symbols).failed, n + 1);
 	ck_assert_str_eq(error_line(), "");
+	ck_assert_int_eq(read(opens, event, sizeof(event)), -1);
+	ck_assert_int_eq(errno, EAGAIN);
+	close(opens);
 	for (uint32_t i = 0; i < n; i++)
 		free(path[i]);
 }
@@ -505,7 +515,7 @@ static pid_t start_child(bool in_dir)
 	pid = fork();
 	ck_assert_int_ge(pid, 0);
 	if (pid == 0) {
-		if (in_dir && chroot(dir) < 0)
+		if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0 || (in_dir && chroot(dir) < 0))
 			_exit(1);
 		close(pair[1]);
 		close(pair[0]);

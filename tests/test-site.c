@@ -413,16 +413,16 @@ static void compare_accounts(const struct model *m, int p)
 	memcpy(left, m->totals[p], sizeof(left));
 	while (registry_account_next(u->reg, p == PROCESSES ? PROCESS_NONE : m->slot[p], &pos, &a)) {
 		struct totals *want = &left[account(a.device, a.type == BUFFER_CB, a.site)];
-		ck_assert_uint_eq(a.totals.count, want->count);
-		ck_assert_uint_eq(a.totals.bytes, want->bytes);
-		ck_assert_uint_eq(a.totals.peak, want->peak);
-		ck_assert_uint_eq(a.totals.allocs, want->allocs);
-		ck_assert_uint_eq(a.totals.frees, want->frees);
+		if (memcmp(&a.totals, want, sizeof(*want)) != 0)
+			ck_abort_msg("site %u device %u type %u: count %d bytes %d peak %d allocs %d frees %d", a.site,
+				     a.device, a.type, (int)a.totals.count, (int)a.totals.bytes, (int)a.totals.peak,
+				     (int)a.totals.allocs, (int)a.totals.frees);
 		*want = (struct totals){ 0 };
 	}
 	/* What is not listed has never had a buffer. */
 	for (unsigned i = 0; i < ACCOUNTS; i++)
-		ck_assert(!left[i].count && !left[i].allocs && !left[i].peak);
+		if (left[i].count || left[i].allocs || left[i].peak)
+			ck_abort_msg("account %u is missing", i);
 }
 
 START_TEST(totals_of_sites_are_exact)

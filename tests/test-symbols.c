@@ -161,35 +161,35 @@ static void name_of(char *name, uint32_t i)
 	snprintf(name, SYMBOLS_NAME_MAX + 1, "%08x%0*d", i, SYMBOLS_NAME_MAX - 8, 0);
 }
 
-/* The pool is full long before the frames are; the names in it stay. */
+/* The pool is full long before the frames are; the names in it stay. Counts, since a million checks take their time. */
 START_TEST(no_room)
 {
 	const uint32_t fit = (SYMBOLS_POOL - 3) / (SYMBOLS_NAME_MAX + 1);
 	char name[SYMBOLS_NAME_MAX + 1];
-	uint64_t offset;
-	uint32_t module;
+	uint32_t wanted = 0, right = 0;
 
 	for (uint32_t i = 0; i < SYMBOLS_FRAMES; i++)
-		ck_assert(symbols_want(s, 1 + i % 1000, i));
+		wanted += symbols_want(s, 1 + i % 1000, i);
+	ck_assert_uint_eq(wanted, SYMBOLS_FRAMES);
 	ck_assert(!symbols_want(s, 1, SYMBOLS_FRAMES));
 	assert_count(SYMBOLS_FRAMES, 0, 0, 0);
 	for (uint32_t i = 0; i < fit + 1000; i++) {
-		module = symbols_wanted(s, 0);
-		ck_assert_uint_eq(symbols_ask(s, module, &offset, 1), 1);
-		ck_assert_uint_eq(offset, i);
+		uint32_t module = symbols_wanted(s, 0);
+		uint64_t offset = UINT64_MAX;
+
+		right += symbols_ask(s, module, &offset, 1) == 1 && offset == i;
 		name_of(name, i);
 		symbols_add(s, module, offset, name);
 	}
+	ck_assert_uint_eq(right, fit + 1000);
 	assert_count(SYMBOLS_FRAMES - fit - 1000, 0, fit, 1000);
 	for (uint32_t i = 0; i < fit + 1000; i++) {
 		const char *got = symbols_name(s, 1 + i % 1000, i);
 
 		name_of(name, i);
-		if (i < fit)
-			ck_assert_str_eq(got, name);
-		else
-			ck_assert_ptr_null(got);
+		right -= i < fit ? got && strcmp(got, name) == 0 : !got;
 	}
+	ck_assert_uint_eq(right, 0);
 	/* 24 bytes and an entry of the index for a frame, the pool, an entry for a name */
 	ck_assert_uint_lt(symbols_memory(s), SYMBOLS_FRAMES * UINT64_C(40) + SYMBOLS_POOL + (UINT64_C(4) << 20));
 }

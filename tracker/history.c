@@ -170,8 +170,10 @@ static uint32_t key_alloc(struct history *h)
 
 static uint32_t event_alloc(struct history *h, uint32_t key)
 {
-	if (!h->free_events && h->used_events > h->max_events && !evict(h, key))
-		return 0;
+	/* A key that got no event when there was no room has none to give. */
+	while (!h->free_events && h->used_events > h->max_events)
+		if (!evict(h, key))
+			return 0;
 	uint32_t e = h->free_events;
 	if (e)
 		h->free_events = h->event[e].next;

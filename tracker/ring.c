@@ -698,6 +698,7 @@ int ring_new(struct ring **ringp, struct ring_set *set, const struct ring_owner 
 	r->tags.max = TTALLOC_TAGS_MAX;
 	activate(r);
 	set->info->rings++;
+	registry_process_ring(set->ingest->registry, owner->process, true);
 	e = make(r);
 	if (e < 0) {
 		ring_free(r);
@@ -731,6 +732,7 @@ void ring_free(struct ring *r)
 	if (r->fd >= 0)
 		close(r->fd);
 	r->set->info->rings--;
+	registry_process_ring(r->set->ingest->registry, r->owner.process, false);
 	free(r->modules.number);
 	free(r->sites.number);
 	free(r->tags.number);
