@@ -67,8 +67,8 @@ int run(const char *const argv[]);
 int run_output(const char *const argv[], char *text, size_t size);
 /* Asks a child to end and waits for it. */
 void stop(pid_t child);
-/* What a process that is no child of ours is remembered by, so that die() ends it, too. */
-void ours(pid_t pid);
+/* Remembers a process, so that die() ends it, too, and the folder that it leaves empty (NULL: none). */
+void ours(pid_t pid, const char *folder);
 void not_ours(pid_t pid);
 /* May be called from a signal handler. */
 void end_ours(void);
