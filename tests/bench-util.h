@@ -48,8 +48,8 @@ double seconds_of(pid_t pid);
 unsigned cpu_count(void);
 void pin_self(int cpu);
 void pin_process(pid_t pid, int cpu);
-/* With `nice -n -N bench` all that we start goes before others. For that each session needs to be told: the kernel shares
- * a processor between sessions first, and only then within one. */
+/* With `nice -n -N bench` all that we start goes before others. For that each session needs to be told: the kernel
+ * shares a processor between sessions first, and only then within one. */
 void share_like_us(pid_t pid);
 /* Before everybody else on this processor, where that is allowed: for threads that measure how long others take. */
 void hurry_self(void);
