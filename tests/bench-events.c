@@ -70,7 +70,7 @@ static struct timing time_events(struct ttalloc *t, uint64_t address, bool frees
 }
 
 /* The same with `frames` frames more on the call stack, none of which the compiler may take away. */
-static __attribute__((noinline, noclone)) struct timing time_events_below(int frames, bool frees, struct ttalloc *t)
+static __attribute__((noinline)) struct timing time_events_below(int frames, bool frees, struct ttalloc *t)
 {
 	struct timing r = frames > 0 ? time_events_below(frames - 1, frees, t) : time_events(t, BASE_ADDRESS, frees);
 

@@ -27,9 +27,14 @@ static const char text[] =
 
 static struct stat attributes(fuse_ino_t inode)
 {
-	return inode == FILE_INODE ?
-		(struct stat){ .st_ino = inode, .st_mode = S_IFREG | 0444, .st_nlink = 1, .st_size = sizeof(text) - 1 } :
-		(struct stat){ .st_ino = inode, .st_mode = S_IFDIR | 0555, .st_nlink = 2 };
+	struct stat st = { .st_ino = inode, .st_mode = S_IFDIR | 0555, .st_nlink = 2 };
+
+	if (inode == FILE_INODE) {
+		st.st_mode = S_IFREG | 0444;
+		st.st_nlink = 1;
+		st.st_size = sizeof(text) - 1;
+	}
+	return st;
 }
 
 static void op_init(void *data, struct fuse_conn_info *conn)

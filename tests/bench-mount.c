@@ -50,6 +50,8 @@ static void floor_start(struct floor *f)
 		die("mkdtemp");
 	snprintf(f->file, sizeof(f->file), "%s/record", f->dir);
 	f->pid = start((const char *const[]){ program, f->dir, NULL }, &f->output);
+	not_ours(f->pid);
+	ours(f->pid, f->dir);
 	free(program);
 }
 

@@ -3,7 +3,7 @@
  * bench-tracer.c - runs bench-lttng with a session that takes its events, and without one.
  *
  * The session daemon is our own, unless there is one already. The session is in snapshot mode: nothing is written to
- * disk, and when the buffers are full the oldest events are overwritten. So no event is dropped, which would be cheaper.
+ * disk, and when the buffers are full the oldest events are overwritten. So none is dropped, which would be cheaper.
  */
 #include <errno.h>
 #include <stdio.h>

@@ -218,13 +218,17 @@ void hurry_self(void)
 
 /* ---- other programs ---- */
 
-static pid_t started[OURS_MAX];
+struct started {
+	pid_t pid;           /* 0: this place is free */
+	const char *folder;
+};
+static struct started started[OURS_MAX];
 
-void ours(pid_t pid)
+void ours(pid_t pid, const char *folder)
 {
 	for (int i = 0; i < OURS_MAX; i++) {
-		if (!started[i]) {
-			started[i] = pid;
+		if (!started[i].pid) {
+			started[i] = (struct started){ pid, folder };
 			return;
 		}
 	}
@@ -233,15 +237,29 @@ void ours(pid_t pid)
 void not_ours(pid_t pid)
 {
 	for (int i = 0; i < OURS_MAX; i++)
-		if (started[i] == pid)
-			started[i] = 0;
+		if (started[i].pid == pid)
+			started[i].pid = 0;
+}
+
+/* A child has to be waited for, or it is there for ever. */
+static bool is_gone(pid_t pid)
+{
+	return waitpid(pid, NULL, WNOHANG) == pid || kill(pid, 0) < 0;
 }
 
 void end_ours(void)
 {
-	for (int i = 0; i < OURS_MAX; i++)
-		if (started[i])
-			kill(started[i], SIGTERM);
+	const struct timespec pause = { .tv_nsec = 10000000 };
+
+	for (int i = 0; i < OURS_MAX; i++) {
+		if (!started[i].pid)
+			continue;
+		kill(started[i].pid, SIGTERM);
+		for (int ms = 0; ms < END_MS && !is_gone(started[i].pid); ms += 10)
+			nanosleep(&pause, NULL);
+		if (started[i].folder)
+			(void)rmdir(started[i].folder);
+	}
 }
 
 void die(const char *what)
@@ -289,7 +307,7 @@ pid_t start(const char *const argv[], int *outp)
 		become(argv, fds[1]);
 	if (child < 0)
 		die(argv[0]);
-	ours(child);
+	ours(child, NULL);
 	if (!outp)
 		return child;
 	close(fds[1]);
@@ -371,11 +389,14 @@ void server_start(struct server *s)
 	snprintf(s->socket, sizeof(s->socket), "%s/sock", s->dir);
 	/* It ends when the mount answers: the server has detached by then. */
 	pid_t child = start(argv, NULL);
-	if (waitpid(child, &status, 0) < 0 || status != 0)
+	if (waitpid(child, &status, 0) < 0 || status != 0) {
+		rmdir(s->dir);
+		errno = EIO;
 		die(server_path);
+	}
 	not_ours(child);
 	s->pid = server_pid(s);
-	ours(s->pid);
+	ours(s->pid, s->dir);
 	pin_process(s->pid, CPU_SERVER);
 	share_like_us(s->pid);
 }

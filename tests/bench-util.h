@@ -48,8 +48,8 @@ double seconds_of(pid_t pid);
 unsigned cpu_count(void);
 void pin_self(int cpu);
 void pin_process(pid_t pid, int cpu);
-/* With `nice -n -N bench` all that we start goes before others. For that each session needs to be told: the kernel shares
- * a processor between sessions first, and only then within one. */
+/* With `nice -n -N bench` all that we start goes before others. For that each session needs to be told: the kernel
+ * shares a processor between sessions first, and only then within one. */
 void share_like_us(pid_t pid);
 /* Before everybody else on this processor, where that is allowed: for threads that measure how long others take. */
 void hurry_self(void);
@@ -67,8 +67,8 @@ int run(const char *const argv[]);
 int run_output(const char *const argv[], char *text, size_t size);
 /* Asks a child to end and waits for it. */
 void stop(pid_t child);
-/* What a process that is no child of ours is remembered by, so that die() ends it, too. */
-void ours(pid_t pid);
+/* Remembers a process, so that die() ends it, too, and the folder that it leaves empty (NULL: none). */
+void ours(pid_t pid, const char *folder);
 void not_ours(pid_t pid);
 /* May be called from a signal handler. */
 void end_ours(void);

@@ -37,8 +37,8 @@ static const struct part parts[] = {
 	{ bench_socket, { "ingest_socket_events_per_s", "baseline_sink_events_per_s", "ingest_socket_ratio" } },
 	{ bench_ring, { "ingest_ring_events_per_s", "ingest_ring_events_per_cpu_s" } },
 	{ bench_under_load, {
-		"summary_p99_us_under_1m_load", "summary_p50_us_under_load", "summary_p99_us_under_load", "summary_own_p99_us_under_load",
-		"load_events_per_s", "load_dropped_events",
+		"summary_p99_us_under_1m_load", "summary_p50_us_under_load", "summary_p99_us_under_load",
+		"summary_own_p99_us_under_load", "load_events_per_s", "load_dropped_events",
 	} },
 	{ bench_views, {
 		"bytes_per_live_buffer", "summary_10_us", "summary_1m_us", "summary_1m_ratio", "record_orc_us",
