@@ -240,7 +240,7 @@ static struct site_module *module_add(struct sites *s, const struct dl_find_obje
 {
 	struct site_module *m;
 	const ElfW(Phdr) *ph;
-	size_t n;
+	size_t n = 0;
 
 	ph = program_headers(o, &n);
 	if (!ph || s->module_count == TTALLOC_MODULES_MAX)
@@ -259,7 +259,7 @@ static void module_define(struct ring_lane *l, struct site_module *m, const stru
 {
 	struct sites *s = &l->ring->sites;
 	const ElfW(Phdr) *ph;
-	size_t n;
+	size_t n = 0;
 
 	m->number = (uint32_t)(m - s->modules) + 1;
 	ph = program_headers(o, &n);

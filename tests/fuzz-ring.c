@@ -131,11 +131,11 @@ static struct ttalloc_record *record_at(struct ttalloc_lane *l, uint32_t positio
 static void write_record(struct ttalloc_lane *l, uint32_t position, bool good, struct script *s)
 {
 	struct ttalloc_record r = { .kind = next(s), .seq = position };
-	uint8_t bytes[sizeof(r.more)] = { 0 };
+	uint8_t bytes[sizeof(r.more)];
 	unsigned n = next(s) % sizeof(bytes);
 
-	for (unsigned i = 0; i < n; i++)
-		bytes[i] = next(s);
+	for (unsigned i = 0; i < sizeof(bytes); i++)
+		bytes[i] = i < n ? next(s) : 0;
 	memcpy(r.more, bytes, sizeof(bytes));
 	r.stamp = next(s);
 	if (!good)
