@@ -58,17 +58,18 @@ static double time_off(void)
 	struct ttalloc *t = NULL;
 	double begin, with, without;
 
-	__asm__ volatile("" : "+r"(t));
 	begin = seconds_busy();
 	for (uint64_t i = 0; i < CALLS; i++) {
-		__asm__ volatile("" : "+r"(i));
+		/* What the instance is must not be known once for the whole loop. */
+		__asm__ volatile("" : "+r"(t), "+r"(i));
 		ttalloc_alloc(t, 0, TTALLOC_DRAM, i, BUFFER_SIZE);
+		__asm__ volatile("" : "+r"(t), "+r"(i));
 		ttalloc_free(t, 0, i);
 	}
 	with = seconds_busy() - begin;
 	begin = seconds_busy();
 	for (uint64_t i = 0; i < CALLS; i++)
-		__asm__ volatile("" : "+r"(i));
+		__asm__ volatile("" : "+r"(t), "+r"(i));
 	without = seconds_busy() - begin;
 	return (with - without) / CALLS / 2 * 1e9;
 }

@@ -20,8 +20,7 @@
 #define SLACK_MIN 1024U
 #define SHIFT_MANY 32U
 #define MIGRATE_SLOTS 32U          /* slots of the old table visited per change: done after 1/32 of its size */
-#define HUGE ((size_t)2 << 20)     /* bytes of a large page */
-#define RELEASE_SLOTS (HUGE / sizeof(uint64_t))  /* give memory back in such pieces */
+#define RELEASE_SLOTS (1U << 15)   /* give memory back in pieces of 256 KiB */
 
 static size_t table_bytes(const struct index_table *t)
 {
@@ -41,9 +40,6 @@ static int table_new(struct index_table *t, uint64_t capacity, uint32_t slack)
 		t->entry = NULL;
 		return -ENOMEM;
 	}
-	/* A look-up goes anywhere: with small pages, half of its cost would be finding the page. */
-	if (table_bytes(t) >= HUGE)
-		(void)madvise(t->entry, table_bytes(t), MADV_HUGEPAGE);
 	return 0;
 }
 

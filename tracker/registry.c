@@ -9,7 +9,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 
 #include "tracker/registry-internal.h"
 
@@ -59,16 +58,6 @@ static struct layout layout_of(const struct registry_config *c)
 }
 static_assert((REGISTRY_MAX_BUFFERS_LIMIT / CHUNK * 2 + 65536) * CHUNK <= INDEX_VALUE_MAX, "slots fit an index value");
 
-/* Events go to any record, key and remembered event: with large pages, finding the page costs less. The first of each
- * area stay small, for a server that has little to remember. */
-static void use_large_pages(char *base, size_t from, size_t to)
-{
-	const size_t large = (size_t)2 << 20;
-
-	if (to - from > large)
-		(void)madvise(base + from + large, to - from - large, MADV_HUGEPAGE);
-}
-
 size_t registry_arena_size(const struct registry_config *config)
 {
 	return layout_of(config).size;
@@ -86,9 +75,6 @@ int registry_new(struct registry **regp, const struct registry_config *config, v
 	struct layout l = layout_of(config);
 	char *base = arena;
 
-	use_large_pages(base, l.record, l.chunk);
-	use_large_pages(base, l.keys, l.events);
-	use_large_pages(base, l.events, l.module);
 	reg->config = *config;
 	reg->max_buffers = config->max_buffers;
 	reg->max_chunks = l.max_chunks;
