@@ -357,6 +357,9 @@ static void op_read(fuse_req_t req, fuse_ino_t number, size_t size, off_t offset
 {
 	struct handle *h = handle_of_request(req, fi);
 
+	/* A stream shows what there is now, and a text that is read from its beginning again is a new one. */
+	if (h && (h->node->kind == NODE_STREAM || (offset == 0 && h->begun)))
+		loop_drain(ops_of(req)->config.loop);
 	if (!h)
 		fuse_reply_err(req, EBADF);
 	else if (answer_read(req, h, (uint64_t)offset, size, false))
@@ -418,6 +421,8 @@ static void op_readdir(fuse_req_t req, fuse_ino_t number, size_t size, off_t off
 	struct handle *h = handle_of_request(req, fi);
 	uint64_t at = (uint64_t)offset;
 
+	if (offset == 0)
+		loop_drain(ops_of(req)->config.loop);
 	if (!h)
 		fuse_reply_err(req, EBADF);
 	else if (!answer_list(req, h, &at, size))

@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <fuse_lowlevel.h>
+#include <linux/fuse.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -32,6 +33,26 @@ struct session {
 
 /* ---- requests ---- */
 
+/* Whether what is pending has to be booked first: an answer may depend on it. What is read of an open file was settled
+ * when it was opened (ops.c knows the exceptions), and giving up a descriptor or a number tells nothing. */
+static bool needs_all(const struct fuse_buf *request)
+{
+	struct fuse_in_header head;
+
+	memcpy(&head, request->mem, sizeof(head));
+	switch (head.opcode) {
+	case FUSE_READ:
+	case FUSE_READDIR:
+	case FUSE_RELEASE:
+	case FUSE_RELEASEDIR:
+	case FUSE_FORGET:
+	case FUSE_BATCH_FORGET:
+		return false;
+	default:
+		return true;
+	}
+}
+
 /* false: there is none now. */
 static bool answer_one(struct session *s)
 {
@@ -47,7 +68,8 @@ static bool answer_one(struct session *s)
 		s->config.gone(s->config.data);
 		return false;
 	}
-	loop_drain(s->config.loop);
+	if (needs_all(&s->request))
+		loop_drain(s->config.loop);
 	ops_request(s->config.ops);
 	fuse_session_process_buf(s->fuse, &s->request);
 	if (!s->announced && ops_connected(s->config.ops)) {
