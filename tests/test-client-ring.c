@@ -966,8 +966,12 @@ END_TEST
 
 static pthread_key_t late_key;
 
+#if !defined(__has_feature)
+#define __has_feature(x) 0
+#endif
+
 /* Rounds of destructors in which a thread reports: all there are. ThreadSanitizer cannot follow into the last. */
-#if defined(__SANITIZE_THREAD__)
+#if defined(__SANITIZE_THREAD__) || __has_feature(thread_sanitizer)
 #define ROUNDS 2
 #else
 #define ROUNDS PTHREAD_DESTRUCTOR_ITERATIONS
