@@ -174,7 +174,7 @@ static void do_step(struct world *w, struct script *s)
 		l->tail = byte & 0x80 ? UINT64_MAX - next(s) : next_position(s);
 		break;
 	case STEP_ORDER:
-		l->order[next(s)] = byte & 0x80 ? (uint16_t)(next(s) << 8) : next(s) % 4;
+		l->order[next(s)] = (uint16_t)(byte & 0x80 ? next(s) << 8 : next(s) % 4);
 		break;
 	case STEP_LANES:
 		w->memory->lanes = byte & 0x80 ? next(s) : LANES;
