@@ -43,6 +43,15 @@ int lane_look_second(struct lane *l)
 	return look(l, &l->second);
 }
 
+void lane_age(struct lane *l, uint64_t bound)
+{
+	if (l->pos < l->mark)
+		return;
+	l->floor = l->mark_floor;
+	l->mark = l->second;
+	l->mark_floor = bound;
+}
+
 /* Its last record has been read. */
 static void give_back(struct lane *l)
 {

@@ -25,6 +25,9 @@ struct lane {
 	uint64_t head;      /* as published */
 	uint64_t freed;     /* segments given back */
 	uint64_t dropped;   /* as told so far */
+	uint64_t floor;     /* no record from here on was published before the counter was this; see lane_age() */
+	uint64_t mark;      /* nor one from this position on before it was mark_floor */
+	uint64_t mark_floor;
 	uint16_t number;    /* of the segment */
 };
 
@@ -32,14 +35,21 @@ struct lane {
 int lane_look_first(struct lane *l);
 int lane_look_second(struct lane *l);
 
+/* After both looks, between which the counter was `bound`: remembers from where on records are newer than that. */
+void lane_age(struct lane *l, uint64_t bound);
+
 /* Whether a record is there that may be booked when the counter between the looks was `bound`, and its stamp. One with
- * that very stamp may have been made after the reading. */
+ * that very stamp may have been made after the reading. A stamp that cannot be true is raised: nobody gets in front of
+ * the others for ever by telling old ones. What happened before the record was there in the look that did not find
+ * it, or has a stamp that is no later than that of the record, so raising leaves their order as it is. */
 static inline bool lane_peek(const struct lane *l, uint64_t bound, uint64_t *stamp)
 {
 	if (l->pos == l->second)
 		return false;
 	/* The segment is known: lane_look_second() and lane_take() see to that. */
 	*stamp = l->segment[l->pos % TTALLOC_SEGMENT_RECORDS].stamp;
+	if (*stamp < l->floor)
+		*stamp = l->floor;
 	return l->pos < l->first || *stamp < bound;
 }
 

@@ -309,6 +309,15 @@ static void tell_dialect(struct peer *p, uint16_t dialect)
 	registry_process_dialect(p->set->ingest->registry, p->watch->slot, dialect);
 }
 
+/* Takes in what was reported through rings before a question that has been received: once for all that came with it,
+ * since that is what a flood of questions would make expensive for everyone. */
+static void drain_rings(struct peer_set *set)
+{
+	if (!set->drained)
+		ring_set_drain(set->rings);
+	set->drained = true;
+}
+
 /* Books events in order; everything before a question is booked when it is answered. */
 static bool book(struct peer *p, struct event *events, size_t n)
 {
@@ -319,7 +328,7 @@ static bool book(struct peer *p, struct event *events, size_t n)
 		events[i].process = owner_of(p, &events[i]);
 		if (!wants_answer(&events[i]))
 			continue;
-		ring_set_drain(p->set->rings);
+		drain_rings(p->set);
 		ingest_events(ingest, events + booked, i + 1 - booked, p->set->now);
 		booked = i + 1;
 		if (!act(p, &events[i]))
@@ -401,6 +410,7 @@ static ssize_t take(struct peer *p, size_t max, bool *cut)
 	while (n < 0 && errno == EINTR);
 	*cut = n == (ssize_t)max || (n > 0 && m.msg_flags & MSG_CTRUNC);
 	p->set->now = loop_now();
+	p->set->drained = false;
 	if (n < 0)
 		return errno == EAGAIN ? -EAGAIN : 0;  /* a connection that was reset has ended */
 	if (n > 0 && !feed(p, buffer, (size_t)n))

@@ -10,6 +10,7 @@
 #ifndef TRACKER_PEER_H
 #define TRACKER_PEER_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "tracker/event.h"
@@ -37,6 +38,7 @@ struct peer_set {
 	uint8_t *buffer;
 	struct event events[PEER_BATCH];
 	uint64_t now;               /* when the bytes in the buffer were received */
+	bool drained;               /* the rings, since then */
 	struct peer *peers;
 };
 

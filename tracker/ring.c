@@ -24,6 +24,7 @@
 #define POLL_NS (RING_POLL_US * NS_PER_US)
 #define QUIET_NS (RING_QUIET_MS * NS_PER_MS)
 #define WAKES 64
+#define DEFINITION_COST 16  /* events in whose time a record of a definition is taken, at worst */
 #define CLOCKSOURCE "/sys/devices/system/clocksource/clocksource0/current_clocksource"
 
 /* Numbers of a connection's definitions, as the registry knows them. */
@@ -198,25 +199,26 @@ static bool define(struct ring *r, uint8_t kind, uint32_t number, const uint8_t 
 	}
 }
 
-/* The records that follow the first one of a definition were published with it. */
-static bool take_definition(struct ring *r, struct lane *l, const struct ttalloc_record *first)
+/* The records that follow the first one of a definition were published with it. Returns as take(). */
+static uint64_t take_definition(struct ring *r, struct lane *l, const struct ttalloc_record *first)
 {
 	const struct ttalloc_record_definition *d = &first->definition;
 	uint8_t bytes[TTALLOC_DEFINITION_MAX];
 	struct ttalloc_record more;
+	uint64_t cost = DEFINITION_COST;
 	size_t have, piece;
 
 	if (d->length > sizeof(bytes))
-		return false;
+		return 0;
 	have = d->length < sizeof(d->bytes) ? d->length : sizeof(d->bytes);
 	memcpy(bytes, d->bytes, have);
-	for (; have < d->length; have += piece) {
+	for (; have < d->length; have += piece, cost += DEFINITION_COST) {
 		if (l->pos == l->second || lane_take(l, &more) < 0 || more.kind != TTALLOC_RECORD_MORE)
-			return false;
+			return 0;
 		piece = d->length - have < sizeof(more.more) ? d->length - have : sizeof(more.more);
 		memcpy(bytes + have, more.more, piece);
 	}
-	return define(r, first->kind, d->number, bytes, d->length);
+	return define(r, first->kind, d->number, bytes, d->length) ? cost : 0;
 }
 
 /* ---- events ---- */
@@ -253,19 +255,20 @@ static void take_event(struct ring *r, const struct ttalloc_record *record)
 		flush(set);
 }
 
-/* Takes what stands next in the lane. False: nonsense. */
-static bool take(struct ring *r, struct lane *l)
+/* Takes what stands next in the lane. Returns as how many events it counts; 0: nonsense. */
+static uint64_t take(struct ring *r, struct lane *l)
 {
 	struct ttalloc_record record;
 
 	if (lane_take(l, &record) < 0)
-		return false;
+		return 0;
 	if (is_event(record.kind)) {
 		take_event(r, &record);
-		return true;
+		return 1;
 	}
-	return record.kind >= TTALLOC_RECORD_MODULE && record.kind <= TTALLOC_RECORD_DEVICE &&
-	       take_definition(r, l, &record);
+	if (record.kind < TTALLOC_RECORD_MODULE || record.kind > TTALLOC_RECORD_DEVICE)
+		return 0;
+	return take_definition(r, l, &record);
 }
 
 /* ---- the merge: a heap of lanes ---- */
@@ -304,19 +307,20 @@ static uint64_t turn_of_others(const struct ring_set *set)
 	return stamp;
 }
 
-/* Takes records of the first lane until another one's turn comes; returns how many. */
+/* Takes records of the first lane until another one's turn comes; returns what they count. */
 static uint64_t take_run(struct ring_set *set, uint64_t bound, uint64_t limit)
 {
 	struct ring_source *top = &set->source[0];
-	uint64_t others = turn_of_others(set), taken = 0, stamp;
+	uint64_t others = turn_of_others(set), taken = 0, cost, stamp;
 
 	do {
-		taken++;
-		if (!take(top->ring, top->lane)) {
+		cost = take(top->ring, top->lane);
+		if (!cost) {
 			break_ring(top->ring, "a record that makes no sense");
 			drop_top(set);
 			return taken;
 		}
+		taken += cost;
 		if (!lane_peek(top->lane, bound, &stamp)) {
 			drop_top(set);
 			return taken;
@@ -329,13 +333,15 @@ static uint64_t take_run(struct ring_set *set, uint64_t bound, uint64_t limit)
 
 static void merge(struct ring_set *set, uint64_t bound, uint64_t limit)
 {
+	uint64_t taken = 0;
+
 	for (size_t i = set->sources / 2; i-- > 0;)
 		sift_down(set, i);
-	while (set->sources && limit) {
+	while (set->sources && taken < limit) {
 		if (set->source[0].ring->state == RING_BROKEN)
 			drop_top(set);
 		else
-			limit -= take_run(set, bound, limit);
+			taken += take_run(set, bound, limit - taken);
 	}
 	flush(set);
 }
@@ -386,9 +392,6 @@ static void look_all(struct ring_set *set, int (*lane_look)(struct lane *l))
 /* The client of a ring has written to its eventfd. */
 static void wake(struct ring *r)
 {
-	uint64_t count;
-
-	(void)!read(r->wake_fd, &count, sizeof(count));
 	if (r->state != RING_ARMED)
 		return;
 	r->set->armed--;
@@ -423,6 +426,7 @@ static void collect(struct ring_set *set, uint64_t bound)
 		for (uint32_t i = 0; i < r->lanes; i++) {
 			struct ring_source s = { .ring = r, .lane = &r->lane[i] };
 
+			lane_age(s.lane, bound);
 			if (lane_peek(s.lane, bound, &s.stamp))
 				set->source[set->sources++] = s;
 		}
@@ -445,17 +449,20 @@ static bool account(struct ring *r)
 	return moved || dropped;
 }
 
-/* Rings that sleep and have had an event are active again. */
+/* Rings that sleep and have had an event are active again. A ring that is reported goes to the end of the kernel's queue,
+ * so as many calls as all rings would fill hear everyone who was there before: clients that never stop writing do not
+ * keep us. */
 static void hear_wakes(struct ring_set *set)
 {
 	struct epoll_event woken[WAKES];
+	uint64_t calls = set->info->rings / WAKES + 1;
 	int n;
 
 	do {
 		n = epoll_wait(set->wakes.fd, woken, WAKES, 0);
 		for (int i = 0; i < n; i++)
 			wake(woken[i].data.ptr);
-	} while (n == WAKES);
+	} while (n == WAKES && --calls);
 }
 
 static void ask_sleepers(struct ring_set *set)
@@ -464,7 +471,7 @@ static void ask_sleepers(struct ring_set *set)
 		hear_wakes(set);
 }
 
-/* Books what is published, at most `limit` records of it. */
+/* Books what is published, about `limit` events of it. */
 static void book(struct ring_set *set, uint64_t limit)
 {
 	struct stamp_anchor now;
@@ -672,7 +679,8 @@ static int make_memory(struct ring *r)
 
 static int make(struct ring *r)
 {
-	struct epoll_event event = { .events = EPOLLIN, .data.ptr = r };
+	/* Edge-triggered, and never read: O_NONBLOCK is of the open file, and so the client's to clear. */
+	struct epoll_event event = { .events = EPOLLIN | EPOLLET, .data.ptr = r };
 	int e = make_memory(r);
 
 	if (e < 0)

@@ -27,7 +27,7 @@
 #include "tracker/view.h"
 
 #define RING_BATCH 256            /* events booked at once */
-#define RING_TURN 4096            /* records taken in one turn, so that others get theirs; draining takes all */
+#define RING_TURN 4096            /* events, or what costs as much, in one turn, so that others get theirs; draining takes all */
 #define RING_POLL_US 200
 #define RING_QUIET_MS 100
 
