@@ -75,15 +75,13 @@ struct history {
 };
 
 /* The hash of everything at one address of one device, 28 bits.
- * One multiplication folded: both inputs reach every bit, and without the seed nobody can aim at a place. */
+ * One multiplication by what nobody knows, folded: without the seed nobody can aim at a place. */
 static inline uint32_t history_hash(uint64_t seed, unsigned device, uint64_t address)
 {
-	uint64_t a = address ^ seed;
-	uint64_t b = ((uint64_t)device + 1) * UINT64_C(0x9e3779b97f4a7c15) ^ (seed >> 32 | seed << 32);
-	unsigned __int128 m = (unsigned __int128)(a ^ UINT64_C(0xa0761d6478bd642f)) * (b ^ UINT64_C(0xe7037ed1a0b428db));
-	uint64_t h = (uint64_t)m ^ (uint64_t)(m >> 64);
+	uint64_t a = (address ^ seed) + device * UINT64_C(0x9e3779b97f4a7c15);
+	unsigned __int128 m = (unsigned __int128)a * ((seed >> 32 | seed << 32) | 1);
 
-	return (uint32_t)(h >> (64 - INDEX_HASH_BITS));
+	return (uint32_t)(((uint64_t)m ^ (uint64_t)(m >> 64)) >> (64 - INDEX_HASH_BITS));
 }
 
 /* The index tags of live buffers and of history keys; the low bits of the owner's serial spare most wrong looks. */

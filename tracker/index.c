@@ -118,7 +118,7 @@ static void set_limits(struct index *ix)
 {
 	uint64_t capacity = ix->now.capacity;
 
-	ix->grow_at = ix->old.entry ? UINT32_MAX : (uint32_t)((capacity * 17 + 19) / 20);
+	ix->grow_at = ix->old.entry ? UINT32_MAX : (uint32_t)((capacity * 7 + 9) / 10);
 	ix->shrink_at = ix->old.entry || capacity <= CAPACITY_MIN ? 0 : (uint32_t)(capacity / 5);
 }
 
@@ -272,7 +272,7 @@ static int grow(struct index *ix)
 	uint64_t capacity = ix->now.capacity;
 	uint32_t slack = capacity / 64 > SLACK_MIN ? (uint32_t)(capacity / 64) : SLACK_MIN;
 
-	return resize_begin(ix, capacity * 3 / 2, slack);
+	return resize_begin(ix, capacity * 5 / 4, slack);
 }
 
 /* Failing to shrink is no failure. */

@@ -10,7 +10,7 @@
  * An entry does not hold the key: whoever asks compares the record behind `value`. The tag is 9 bits of the
  * caller's choice that spare most of those looks.
  *
- * Sizes: load is kept between 0.57 and 0.85 while growing (9.4 to 14.1 bytes per entry); growing by 1.5 (and
+ * Sizes: load is kept between 0.56 and 0.70 while growing (11.4 to 14.3 bytes per entry); growing by 1.25 (and
  * shrinking) happens a few entries per insert or remove, never in one go: both tables are sorted the same way, so
  * a single frontier tells in which of them a hash lives, and the pages behind it are given back at once.
  *

@@ -14,7 +14,7 @@
  *   device  ──┘
  *
  * A chunk belongs to one holding, so that a 48-byte record need not repeat owner, device and type, and a listing
- * filters chunk by chunk. A live buffer costs 48 bytes of record, 1 byte of chunk and 9.4 to 14.1 bytes of index.
+ * filters chunk by chunk. A live buffer costs 48 bytes of record, 1 byte of chunk and 11.4 to 14.3 bytes of index.
  * Where it was allocated is a number, see site.h.
  *
  * Slot numbers (chunk * 16 + i) are stable while a buffer lives; listings go through them in ascending order, so a
