@@ -165,7 +165,10 @@ static void ring_ended(struct uplink *u, bool theirs)
 	t->ended = r;
 }
 
-/* Takes over what threads have published since in ended rings, and frees those that nobody uses any more. */
+/*
+ * Takes over what threads have published since in ended rings, and frees those that nobody uses any more. A thread that
+ * was late may find the next ring there: what it left goes first, or its allocation would come behind its free.
+ */
 static void collect(struct ttalloc *t)
 {
 	struct ring **p = &t->ended, *r;
@@ -182,6 +185,8 @@ static void collect(struct ttalloc *t)
 		t->past_dropped += dropped;
 		ring_unref(r);
 	}
+	if (t->ring && t->uplink.backlog.count > 0)
+		uplink_catch_up(&t->uplink, t->pid);
 }
 
 /* Asks for a ring if there is none. */

@@ -1234,11 +1234,15 @@ static void hang_up(void)
 	pthread_mutex_unlock(&lock);
 }
 
-/* Servers come and go while threads report: each event is booked by one of them, once. */
+/*
+ * Servers come and go while threads report: each event is booked by one of them, once. A server may die with messages
+ * that it has not read: what a thread published late, or sent while the ring was not there yet. They are uncertain.
+ */
 START_TEST(no_event_is_lost_or_doubled_by_deaths)
 {
 	static uint32_t times[MORTAL_THREADS * MORTAL_EVENTS];
 	pthread_t threads[MORTAL_THREADS];
+	uint64_t lost = 0;
 	unsigned deaths, i;
 	uintptr_t k;
 
@@ -1269,9 +1273,53 @@ START_TEST(no_event_is_lost_or_doubled_by_deaths)
 	AWAIT(conns[conn_count - 1].fd >= 0);
 	for (i = 0; i < conn_count; i++)
 		tally(&conns[i], times, MORTAL_THREADS * MORTAL_EVENTS, i + 1 < conn_count);
-	ck_assert_uint_eq(times[0], 2);
-	for (k = 1; k < MORTAL_THREADS * MORTAL_EVENTS; k++)
-		NEED(times[k] == 1);
+	times[0]--;  /* the one that was reported twice */
+	for (k = 0; k < MORTAL_THREADS * MORTAL_EVENTS; k++) {
+		NEED(times[k] <= 1);
+		lost += times[k] == 0;
+	}
+	ck_assert_uint_le(lost, counters().uncertain);
+}
+END_TEST
+
+static void publish_late(const struct conn *c, uint64_t address)
+{
+	const uint64_t pos = tail(c, 1);
+	struct ttalloc_record r = *record(c, 1, pos - 1);
+
+	r.seq = (uint32_t)pos;
+	r.event.address = address;
+	lane(c, 1)->segment[lane(c, 1)->order[0]][pos] = r;
+	atomic_store(&lane(c, 1)->tail, pos + 1);
+}
+
+/* A thread was stopped within an event until there was another server with a ring: the next event must not overtake. */
+START_TEST(late_event_comes_before_the_next)
+{
+	pthread_t thread;
+
+	report_frees(1, 3);
+	crashes = true;
+	server_stop();
+	server_start();
+	ck_assert_int_eq(ask(), 0);
+	ck_assert_int_eq(pthread_create(&thread, NULL, report_one, (void *)100), 0);
+	pthread_join(thread, NULL);
+	ck_assert_uint_eq(counters().rings, 1);
+	publish_late(&conns[0], 4);
+	report_frees(5, 5);
+	pthread_mutex_lock(&lock);
+	ck_assert_uint_eq(conns[1].count, 4);
+	ck_assert_uint_eq(conns[1].messages[3].buffer_id, 4);
+	pthread_mutex_unlock(&lock);
+	expect_frees(&conns[1], 1, 1, 5, 5);
+	ck_assert_uint_eq(counters().queued, 0);
+	ck_assert_uint_eq(counters().sent, 6);
+	/* It was confirmed. */
+	crashes = false;
+	hang_up();
+	ck_assert_int_eq(ask(), 0);
+	ck_assert_uint_eq(counters().uncertain, 0);
 }
 END_TEST
 
@@ -2003,7 +2051,7 @@ int main(int argc, char **argv)
 	tcase_add_loop_test(tc, what_was_not_booked_is_delivered_to_the_next, 0, 2);
 	tcase_add_loop_test(tc, requeued_events_keep_their_time, 0, 2);
 	ADD(tc, requeued_lanes_are_merged, full_ring_notices_a_dead_server, no_event_is_lost_or_doubled_by_deaths,
-	    old_memory_is_given_back);
+	    late_event_comes_before_the_next, old_memory_is_given_back);
 	ADD(tcase(s, "descriptors"), files_in_our_place_are_not_touched, wake_up_does_not_write_into_files,
 	    descriptors_are_close_on_exec_and_not_standard);
 	tc = tcase(s, "sites");
