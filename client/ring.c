@@ -17,7 +17,7 @@
 
 #define NS_PER_S INT64_C(1000000000)
 /* Between two looks whether the server lives: about a second. A counter of 1 to 5 GHz is near enough to 2 GHz. */
-#define LOOK_COUNTER (UINT64_C(1) << 31)
+#define LOOK_COUNTER RING_LOOK_MAX
 #define LOOK_NS (UINT64_C(1) << 30)
 /* And while events are being dropped, about 10 ms. */
 #define FULL_LOOKS_PER_LOOK 128

@@ -92,13 +92,16 @@ static uintptr_t mapping_start(int fd, uintptr_t address)
 
 bool site_find_stack(struct ring_self *self, uintptr_t frame)
 {
-	const uintptr_t anchor = stack_anchor();
-	uintptr_t low;
+	uintptr_t anchor, low;
 	int fd;
 
-	if (frame >= anchor || self->stack_tries >= STACK_TRIES)
+	/* First of all: on a coroutine's stack every event comes here. */
+	if (self->stack_tries >= STACK_TRIES)
 		return false;
 	self->stack_tries++;
+	anchor = stack_anchor();
+	if (frame >= anchor)
+		return false;
 	fd = open("/proc/self/maps", O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
 		return false;

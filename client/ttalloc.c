@@ -129,6 +129,21 @@ static void forked(struct ttalloc *t)
 	uplink_forked(&t->uplink);
 }
 
+/* Meanwhile a handler in this thread must not wait for that lock: see try_lock(). */
+static void descriptors_lock(void)
+{
+	ring_self.locks++;
+	atomic_signal_fence(memory_order_seq_cst);
+	uplink_descriptors_lock();
+}
+
+static void descriptors_unlock(void)
+{
+	uplink_descriptors_unlock();
+	atomic_signal_fence(memory_order_seq_cst);
+	ring_self.locks--;
+}
+
 static void after_fork_in_child(void)
 {
 	struct ttalloc *t;
@@ -136,7 +151,7 @@ static void after_fork_in_child(void)
 	for (t = instances; t; t = t->next)
 		forked(t);
 	ring_self_forked();
-	uplink_descriptors_unlock();
+	descriptors_unlock();
 }
 
 static int setup_error;
@@ -146,7 +161,7 @@ static void setup(void)
 	site_setup();
 	setup_error = ring_setup();
 	if (setup_error == 0)
-		setup_error = -pthread_atfork(uplink_descriptors_lock, uplink_descriptors_unlock, after_fork_in_child);
+		setup_error = -pthread_atfork(descriptors_lock, descriptors_unlock, after_fork_in_child);
 }
 
 /* --- rings --- */
@@ -225,21 +240,21 @@ static void look(struct ttalloc *t)
 
 static void instances_add(struct ttalloc *t)
 {
-	uplink_descriptors_lock();
+	descriptors_lock();
 	t->next = instances;
 	instances = t;
-	uplink_descriptors_unlock();
+	descriptors_unlock();
 }
 
 static void instances_remove(struct ttalloc *t)
 {
 	struct ttalloc **p;
 
-	uplink_descriptors_lock();
+	descriptors_lock();
 	for (p = &instances; *p != t; p = &(*p)->next)
 		;
 	*p = t->next;
-	uplink_descriptors_unlock();
+	descriptors_unlock();
 }
 
 static struct ttalloc *instance_new(const char *path)
@@ -322,8 +337,14 @@ static void lock(struct ttalloc *t)
 	pthread_mutex_lock(&t->lock);
 }
 
+/*
+ * For handlers. Not while their thread has any lock: it may be one that all instances share, the descriptors', which
+ * would be waited for under this one.
+ */
 static bool try_lock(struct ttalloc *t)
 {
+	if (ring_self.locks > 0)
+		return false;
 	ring_self.locks++;
 	atomic_signal_fence(memory_order_seq_cst);
 	if (pthread_mutex_trylock(&t->lock) == 0)
@@ -437,7 +458,7 @@ static __attribute__((noinline, cold)) void attend(struct ttalloc *t, struct rin
 
 	if (attention & TTALLOC_ATTENTION_WAKE)
 		ring_wake(l->ring);
-	if (ended || stamp >= (full ? l->next_full_look : l->next_look)) {
+	if (ended || ring_is_due(full ? l->next_full_look : l->next_look, stamp)) {
 		ring_looked(l, stamp);
 		if (lock_or_not(t, nested || !ended)) {
 			look(t);

@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <malloc.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
@@ -60,6 +61,30 @@ void *__wrap_mmap64(void *at, size_t len, int prot, int flags, int fd, off_t off
 void *__wrap_mmap(void *at, size_t len, int prot, int flags, int fd, off_t off)
 {
 	return __wrap_mmap64(at, len, prot, flags, fd, off);
+}
+
+static _Atomic time_t put_back;  /* seconds that were taken off the clock of the stamps */
+
+int __real_clock_gettime(clockid_t clock, struct timespec *ts);
+int __wrap_clock_gettime(clockid_t clock, struct timespec *ts);
+
+int __wrap_clock_gettime(clockid_t clock, struct timespec *ts)
+{
+	int r = __real_clock_gettime(clock, ts);
+
+	ts->tv_sec -= clock == CLOCK_MONOTONIC ? atomic_load(&put_back) : 0;
+	return r;
+}
+
+static _Atomic unsigned system_calls;  /* by number */
+
+long __real_syscall(long number, long a, long b, long c);
+long __wrap_syscall(long number, long a, long b, long c);
+
+long __wrap_syscall(long number, long a, long b, long c)
+{
+	atomic_fetch_add(&system_calls, 1);
+	return __real_syscall(number, a, b, c);
 }
 
 static _Atomic bool silence;    /* the server leaves requests without an answer */
@@ -358,6 +383,7 @@ static void setup(void)
 	strcpy(strrchr(dir, '-'), "-XXXXXX");
 	ck_assert_ptr_nonnull(mkdtemp(dir));
 	snprintf(path, sizeof(path), "%s/sock", dir);
+	atomic_store(&put_back, 0);
 	manners = GIVE;
 	atomic_store(&silence, false);
 	crashes = false;
@@ -1064,6 +1090,45 @@ static void wait_for(pid_t pid)
 	ck_assert_int_eq(status, 0);
 }
 
+static void (*_Atomic within_fork)(void);
+
+static void prepare_fork(void)
+{
+	if (within_fork)
+		within_fork();
+}
+
+static void report_from_handler_4(int number)
+{
+	report_frees(4, 4);
+	(void)number;
+}
+
+static void interrupt_fork(void)
+{
+	raise(SIGUSR1);
+}
+
+/* While fork() holds the lock that all instances share, a handler's first event would connect. */
+START_TEST(handler_within_fork_does_not_wait)
+{
+	struct sigaction sa = { .sa_handler = report_from_handler_4 };
+	pid_t pid;
+
+	ck_assert_int_eq(sigaction(SIGUSR1, &sa, NULL), 0);
+	within_fork = interrupt_fork;
+	pid = fork();
+	within_fork = NULL;
+	if (pid == 0)
+		_exit(0);
+	wait_for(pid);
+	ck_assert_uint_eq(counters().dropped, 1);
+	report_frees(5, 5);
+	ck_assert_uint_eq(counters().sent, 1);
+	ck_assert_uint_eq(counters().rings, 1);
+}
+END_TEST
+
 START_TEST(child_has_its_own_ring)
 {
 	pid_t pid;
@@ -1199,6 +1264,22 @@ START_TEST(full_ring_notices_a_dead_server)
 		report_frees(1, 1);
 	ck_assert_uint_eq(counters().queued, 10);
 	ck_assert_uint_eq(counters().sent, TTALLOC_LANE_RECORDS - 10);
+}
+END_TEST
+
+/* The time of the next look would not come for an hour. */
+START_TEST(clock_that_was_put_back_is_looked_at)
+{
+	clock_kind = TTALLOC_CLOCK_MONOTONIC;
+	report_frees(1, 3);
+	crashes = true;
+	server_stop();
+	atomic_store(&put_back, 3600);
+	report_frees(4, 4);
+	atomic_store(&put_back, 0);
+	ck_assert_uint_eq(counters().rings, 0);
+	ck_assert_uint_eq(counters().queued, 4);
+	clock_kind = TTALLOC_HAS_COUNTER ? TTALLOC_CLOCK_COUNTER : TTALLOC_CLOCK_MONOTONIC;
 }
 END_TEST
 
@@ -1725,6 +1806,30 @@ START_TEST(other_stacks_give_the_caller)
 }
 END_TEST
 
+/* What was tried in vain often enough is not tried at every event. */
+START_TEST(other_stacks_cost_no_system_calls)
+{
+	struct sigaction sa = { .sa_handler = alloc_from_handler, .sa_flags = SA_ONSTACK };
+	void *high = mmap(NULL, 65536, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	stack_t stack = { .ss_sp = high, .ss_size = 65536 };
+	unsigned before;
+	int i;
+
+	ck_assert_ptr_ne(high, MAP_FAILED);
+	ck_assert_int_eq(sigaltstack(&stack, NULL), 0);
+	ck_assert_int_eq(sigaction(SIGUSR1, &sa, NULL), 0);
+	for (i = 0; i < 20; i++)
+		raise(SIGUSR1);
+	before = atomic_load(&system_calls);
+	for (i = 0; i < 20; i++)
+		raise(SIGUSR1);
+	ck_assert_uint_eq(atomic_load(&system_calls), before);
+	stack.ss_flags = SS_DISABLE;
+	sigaltstack(&stack, NULL);
+	munmap(high, 65536);
+}
+END_TEST
+
 static void *alloc_in_thread(void *arg)
 {
 	frames_alloc(t, 1, 5);
@@ -1868,6 +1973,35 @@ START_TEST(tags_are_the_threads_own)
 	ck_assert_uint_eq(record(&conns[0], 2, 1)->kind, TTALLOC_RECORD_TAG);
 	ck_assert_uint_eq(record(&conns[0], 2, 2)->event.tag, 2);
 	ttalloc_tag_pop();
+}
+END_TEST
+
+static void *tag_only(void *arg)
+{
+	ttalloc_tag_push("a");
+	ttalloc_tag_pop();
+	return arg;
+}
+
+static void tag_in_a_thread(void)
+{
+	pthread_t thread;
+
+	ck_assert_int_eq(pthread_create(&thread, NULL, tag_only, NULL), 0);
+	pthread_join(thread, NULL);
+}
+
+/* Nothing tells the library of their end. */
+START_TEST(threads_that_only_tag_leave_nothing)
+{
+	size_t before;
+	int i;
+
+	tag_in_a_thread();
+	before = mallinfo2().uordblks;
+	for (i = 0; i < 10; i++)
+		tag_in_a_thread();
+	ck_assert_uint_eq(mallinfo2().uordblks, before);
 }
 END_TEST
 
@@ -2031,6 +2165,8 @@ int main(int argc, char **argv)
 
 	if (argc == 3)
 		return play(argv[1], argv[2]);
+	/* Before the library's own, so that it is called while that holds the lock. */
+	pthread_atfork(prepare_fork, NULL, NULL);
 	s = suite_create("client-ring");
 	tc = tcase(s, "records");
 	ADD(tc, request_is_exact);
@@ -2045,22 +2181,23 @@ int main(int argc, char **argv)
 	    destructors_may_report, no_cancellation_point_and_errno_is_kept);
 	tc = tcase(s, "signals");
 	tcase_add_loop_test(tc, handlers_report_into_events, 0, 2);
-	ADD(tc, handler_may_fork);
+	ADD(tc, handler_may_fork, handler_within_fork_does_not_wait);
 	ADD(tcase(s, "fork"), child_has_its_own_ring);
 	tc = tcase(s, "dead server");
 	tcase_add_loop_test(tc, what_was_not_booked_is_delivered_to_the_next, 0, 2);
 	tcase_add_loop_test(tc, requeued_events_keep_their_time, 0, 2);
 	ADD(tc, requeued_lanes_are_merged, full_ring_notices_a_dead_server, no_event_is_lost_or_doubled_by_deaths,
-	    late_event_comes_before_the_next, old_memory_is_given_back);
+	    late_event_comes_before_the_next, clock_that_was_put_back_is_looked_at, old_memory_is_given_back);
 	ADD(tcase(s, "descriptors"), files_in_our_place_are_not_touched, wake_up_does_not_write_into_files,
 	    descriptors_are_close_on_exec_and_not_standard);
 	tc = tcase(s, "sites");
 	ADD(tc, sites_are_found, deep_stacks_are_cut, depth_is_chosen, other_stacks_give_the_caller,
+	    other_stacks_cost_no_system_calls,
 	    threads_have_stacks_too, definitions_are_made_anew);
 #if defined(__x86_64__)
 	ADD(tc, garbage_for_a_frame_pointer, changing_garbage_is_given_up);
 #endif
-	ADD(tcase(s, "tags"), tags_nest, tags_have_limits, tags_are_the_threads_own);
+	ADD(tcase(s, "tags"), tags_nest, tags_have_limits, tags_are_the_threads_own, threads_that_only_tag_leave_nothing);
 	ADD(tcase(s, "devices"), devices_are_declared);
 	ADD(tcase(s, "instances"), instances_have_their_own_rings);
 	runner = srunner_create(s);
