@@ -1267,6 +1267,28 @@ START_TEST(full_ring_notices_a_dead_server)
 }
 END_TEST
 
+/* A server that was killed after it had given a segment back, and before it said what is booked. */
+START_TEST(what_was_written_again_is_uncertain)
+{
+	uint64_t n;
+
+	report_frees(1, 2 * SEGMENT);
+	lane(&conns[0], 1)->freed[0] = lane(&conns[0], 1)->order[0];
+	atomic_store(&lane(&conns[0], 1)->freed_count, 1);
+	report_frees(2 * SEGMENT + 1, 2 * SEGMENT + 10);
+	ck_assert_uint_eq(lane(&conns[0], 1)->order[2], lane(&conns[0], 1)->order[0]);
+	crashes = true;
+	server_stop();
+	server_start();
+	ck_assert_int_eq(ask(), -EIO);
+	ck_assert_uint_eq(conns[1].count, 2 * SEGMENT);
+	for (n = 0; n < 2 * SEGMENT; n++)
+		ck_assert_uint_eq(conns[1].messages[n].buffer_id, 11 + n);
+	ck_assert_uint_eq(counters().uncertain, 10);
+	ck_assert_uint_eq(counters().sent, 2 * SEGMENT + 10);
+}
+END_TEST
+
 /* The time of the next look would not come for an hour. */
 START_TEST(clock_that_was_put_back_is_looked_at)
 {
@@ -2187,7 +2209,8 @@ int main(int argc, char **argv)
 	tcase_add_loop_test(tc, what_was_not_booked_is_delivered_to_the_next, 0, 2);
 	tcase_add_loop_test(tc, requeued_events_keep_their_time, 0, 2);
 	ADD(tc, requeued_lanes_are_merged, full_ring_notices_a_dead_server, no_event_is_lost_or_doubled_by_deaths,
-	    late_event_comes_before_the_next, clock_that_was_put_back_is_looked_at, old_memory_is_given_back);
+	    late_event_comes_before_the_next, clock_that_was_put_back_is_looked_at,
+	    what_was_written_again_is_uncertain, old_memory_is_given_back);
 	ADD(tcase(s, "descriptors"), files_in_our_place_are_not_touched, wake_up_does_not_write_into_files,
 	    descriptors_are_close_on_exec_and_not_standard);
 	tc = tcase(s, "sites");
