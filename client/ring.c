@@ -17,7 +17,7 @@
 
 #define NS_PER_S INT64_C(1000000000)
 /* Between two looks whether the server lives: about a second. A counter of 1 to 5 GHz is near enough to 2 GHz. */
-#define LOOK_COUNTER (UINT64_C(1) << 31)
+#define LOOK_COUNTER RING_LOOK_MAX
 #define LOOK_NS (UINT64_C(1) << 30)
 /* And while events are being dropped, about 10 ms. */
 #define FULL_LOOKS_PER_LOOK 128
@@ -254,6 +254,7 @@ struct rest {
 	const struct ttalloc_lane *lane;
 	uint64_t pos;
 	uint64_t end;
+	uint64_t overwritten;
 };
 
 static bool is_event(const struct ttalloc_record *m)
@@ -261,14 +262,19 @@ static bool is_event(const struct ttalloc_record *m)
 	return m->kind < TTALLOC_RECORD_MODULE;
 }
 
-/* Steps over definitions: their numbers mean nothing elsewhere. NULL at the end. */
+/*
+ * Steps over definitions: their numbers mean nothing elsewhere. And over what has been written again: a server that was
+ * killed had given it back, so it had read it, but not yet said that it is booked. NULL at the end.
+ */
 static const struct ttalloc_record *rest_first(struct rest *x)
 {
 	const struct ttalloc_record *m;
 
 	for (; x->pos < x->end; x->pos++) {
 		m = record_at(x->lane, x->pos);
-		if (is_event(m))
+		if (m->seq != (uint32_t)x->pos)
+			x->overwritten++;
+		else if (is_event(m))
 			return m;
 	}
 	return NULL;
@@ -339,6 +345,8 @@ static void requeue(struct ring *r, struct uplink *u, pid_t pid)
 		r->lanes[i].requeued++;
 		rests[i].pos++;
 	}
+	for (i = 0; i < n; i++)
+		u->counters.uncertain += rests[i].overwritten;
 }
 
 /* Events that nobody has said to be booked. */
@@ -350,9 +358,11 @@ static uint64_t unbooked(struct ring *r)
 	size_t i;
 
 	find_rests(r, rests, n);
-	for (i = 0; i < n; i++)
+	for (i = 0; i < n; i++) {
 		for (; rest_first(&rests[i]); rests[i].pos++)
 			events++;
+		events += rests[i].overwritten;
+	}
 	return events;
 }
 

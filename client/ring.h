@@ -32,6 +32,7 @@
 #include "client/uplink.h"
 
 #define RING_DEPTH 3     /* an event, a signal handler's within it, another one's within that */
+#define RING_LOOK_MAX (UINT64_C(1) << 31)  /* of the clock between two looks whether the server lives */
 #define RING_BINDINGS 2  /* rings at a time that a thread is bound to; more instances take turns */
 
 #define ring_likely(x) __builtin_expect(!!(x), 1)
@@ -189,6 +190,15 @@ static inline uint64_t ring_stamp(const struct ring *r)
 	return ttalloc_clock_monotonic();
 }
 
+/*
+ * Whether it is time to look. Also when that lies further ahead than it was ever set: the clock was put back, as when a
+ * virtual machine moves.
+ */
+static inline bool ring_is_due(uint64_t next, uint64_t stamp)
+{
+	return next - 1 - stamp >= RING_LOOK_MAX;
+}
+
 /* Publishes one event. The lane is the caller's at this depth of nesting. */
 static inline enum ring_result ring_put(struct ring_lane *l, const struct ring_event *e, uint32_t site, uint32_t tag)
 {
@@ -209,7 +219,7 @@ static inline enum ring_result ring_put(struct ring_lane *l, const struct ring_e
 	/* The processor's barrier is the server's, see ttalloc-ring.h; the compiler's is ours. */
 	atomic_signal_fence(memory_order_seq_cst);
 	if (ring_unlikely(atomic_load_explicit(ring->attention, memory_order_relaxed) != 0) ||
-	    ring_unlikely(stamp >= l->next_look))
+	    ring_unlikely(ring_is_due(l->next_look, stamp)))
 		return RING_ATTEND;
 	return RING_PUT;
 }

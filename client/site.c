@@ -107,12 +107,15 @@ static uintptr_t mapping_start(uintptr_t address)
 
 bool site_find_stack(struct ring_self *self, uintptr_t frame)
 {
-	const uintptr_t anchor = stack_anchor();
-	uintptr_t low;
+	uintptr_t anchor, low;
 
-	if (frame >= anchor || self->stack_tries >= STACK_TRIES || self->descriptors > 0)
+	/* First of all: on a coroutine's stack every event comes here. */
+	if (self->stack_tries >= STACK_TRIES || self->descriptors > 0)
 		return false;
 	self->stack_tries++;
+	anchor = stack_anchor();
+	if (frame >= anchor)
+		return false;
 	low = mapping_start(anchor);
 	if (low == 0)
 		return false;

@@ -100,6 +100,11 @@ void ttalloc_tag_pop(void)
 
 	if (tag)
 		pop(tag);
+	/* Nobody would free it when the thread ends: it has not reported yet, or is ending. */
+	if (tag && tag->depth == 0 && (!self->watched || self->leaving)) {
+		free(tag);
+		tag = NULL;
+	}
 	end(self, tag);
 }
 

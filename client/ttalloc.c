@@ -166,7 +166,10 @@ static void ring_ended(struct uplink *u, bool theirs)
 	t->ended = r;
 }
 
-/* Takes over what threads have published since in ended rings, and frees those that nobody uses any more. */
+/*
+ * Takes over what threads have published since in ended rings, and frees those that nobody uses any more. A thread that
+ * was late may find the next ring there: what it left goes first, or its allocation would come behind its free.
+ */
 static void collect(struct ttalloc *t)
 {
 	struct ring **p = &t->ended, *r;
@@ -183,6 +186,8 @@ static void collect(struct ttalloc *t)
 		t->past_dropped += dropped;
 		ring_unref(r);
 	}
+	if (t->ring && t->uplink.backlog.count > 0)
+		uplink_catch_up(&t->uplink, t->pid);
 }
 
 /* Asks for a ring if there is none. */
@@ -436,7 +441,7 @@ static __attribute__((noinline, cold)) void attend(struct ttalloc *t, struct rin
 
 	if (attention & TTALLOC_ATTENTION_WAKE)
 		ring_wake(l->ring);
-	if (ended || stamp >= (full ? l->next_full_look : l->next_look)) {
+	if (ended || ring_is_due(full ? l->next_full_look : l->next_look, stamp)) {
 		ring_looked(l, stamp);
 		if (lock_or_not(t, nested || !ended)) {
 			look(t);

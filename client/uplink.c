@@ -417,6 +417,13 @@ int uplink_submit(struct uplink *u, const struct ttalloc_msg_head *m, uint64_t *
 	}
 }
 
+/* The server has booked the first `sent` events. An answer that was kept may say less than is known by now. */
+static void confirm(struct uplink *u, uint64_t sent)
+{
+	if (sent > u->confirmed)
+		u->confirmed = sent;
+}
+
 /* Those that came with a part of a message, out of the reach of fork() from the first moment. */
 static void keep_descriptors(struct uplink *u, const struct msghdr *h)
 {
@@ -459,6 +466,7 @@ static void ring_answered(struct uplink *u)
 	if (u->ring != UPLINK_RING_ASKED)
 		return;
 	u->ring = UPLINK_RING_OFFERED;
+	confirm(u, u->sent_when_offered);
 	if (m.device_id != 0 || m.size != TTALLOC_RING_SIZE || m.buffer_id != TTALLOC_RING_MAGIC || u->offer[0] < 0 ||
 	    u->offer[1] < 0)
 		uplink_take(u, false);
@@ -497,7 +505,7 @@ int uplink_receive(struct uplink *u, uint64_t ticket, uint8_t answer[TTALLOC_DIA
 		pump(u);
 	if (u->kept_ticket == ticket) {
 		memcpy(answer, u->kept, MESSAGE);
-		u->confirmed = u->sent_when_asked;
+		confirm(u, u->sent_when_asked);
 		return 0;
 	}
 	while (u->answered < ticket) {
@@ -507,7 +515,7 @@ int uplink_receive(struct uplink *u, uint64_t ticket, uint8_t answer[TTALLOC_DIA
 		u->answered++;
 		if (u->answered == ticket) {
 			memcpy(answer, u->in, MESSAGE);
-			u->confirmed = u->sent_when_asked;
+			confirm(u, u->sent_when_asked);
 			return 0;
 		}
 	}
@@ -587,20 +595,27 @@ static void ask_for_ring(struct uplink *u, pid_t pid)
 	wait_for_answer(u, 0);
 }
 
-/* Events went by message after the ring was asked for. A question tells when the server has booked them. */
+/* Whether the server has booked all events that went by message. If it has not said so yet, a question finds out. */
 static bool confirm_messages(struct uplink *u, pid_t pid)
 {
 	const struct ttalloc_msg_head m = { .type = TTALLOC_MSG_QUERY, .process_id = pid };
 
-	if (u->counters.sent == u->sent_when_offered)
+	if (u->counters.sent == u->confirmed)
 		return true;
 	if (!send_request(u, &m))
 		return false;
 	u->asked++;
 	if (!wait_for_answer(u, u->asked))
 		return false;
-	u->confirmed = u->counters.sent;
+	confirm(u, u->counters.sent);
 	return true;
+}
+
+void uplink_catch_up(struct uplink *u, pid_t pid)
+{
+	uplink_settle(u);
+	if (u->fd >= 0 && u->backlog.count == 0)
+		confirm_messages(u, pid);
 }
 
 bool uplink_offer(struct uplink *u, pid_t pid)

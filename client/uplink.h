@@ -10,7 +10,7 @@
  *  - Nothing blocks except uplink_settle() and the event that calls it, by poll(2), at most TTALLOC_EVENT_BOUND_MS.
  *    When that much was in vain the uplink is `slow`: nobody waits any more until the backlog is empty again.
  *  - uplink_offer() waits for as long, once per connection, for the answer to its request, and once more if that came
- *    so late that events were sent by message meanwhile.
+ *    so late that events were sent by message meanwhile; uplink_catch_up() as long for its answer.
  *
  * No locking: the owner (struct ttalloc) has a mutex around every call. Only the set of open descriptors has a lock
  * here, because a forked child must find it consistent; see uplink_descriptors_lock().
@@ -117,6 +117,11 @@ void uplink_disconnect(struct uplink *u);
 bool uplink_offer(struct uplink *u, pid_t pid);
 /* The memory is mapped and the event descriptor the caller's, or both are closed and it goes on by message. */
 void uplink_take(struct uplink *u, bool taken);
+/*
+ * What was queued after a ring was taken goes by message, and is booked when this returns: the threads whose events these
+ * are go on in the ring. In vain after the bound.
+ */
+void uplink_catch_up(struct uplink *u, pid_t pid);
 /* Notices that the server has hung up. `gone`: the caller knows that it has. */
 void uplink_look(struct uplink *u, bool gone);
 /* Queues again what a ring held that nobody books any more. False: it was dropped and counted. */

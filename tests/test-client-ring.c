@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <malloc.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
@@ -75,6 +76,30 @@ ssize_t __wrap_readlink(const char *name, char *text, size_t size)
 	if (f)
 		f();
 	return __real_readlink(name, text, size);
+}
+
+static _Atomic time_t put_back;  /* seconds that were taken off the clock of the stamps */
+
+int __real_clock_gettime(clockid_t clock, struct timespec *ts);
+int __wrap_clock_gettime(clockid_t clock, struct timespec *ts);
+
+int __wrap_clock_gettime(clockid_t clock, struct timespec *ts)
+{
+	int r = __real_clock_gettime(clock, ts);
+
+	ts->tv_sec -= clock == CLOCK_MONOTONIC ? atomic_load(&put_back) : 0;
+	return r;
+}
+
+static _Atomic unsigned system_calls;  /* by number */
+
+long __real_syscall(long number, long a, long b, long c);
+long __wrap_syscall(long number, long a, long b, long c);
+
+long __wrap_syscall(long number, long a, long b, long c)
+{
+	atomic_fetch_add(&system_calls, 1);
+	return __real_syscall(number, a, b, c);
 }
 
 static _Atomic bool silence;    /* the server leaves requests without an answer */
@@ -406,6 +431,7 @@ static void setup(void)
 	strcpy(strrchr(dir, '-'), "-XXXXXX");
 	ck_assert_ptr_nonnull(mkdtemp(dir));
 	snprintf(path, sizeof(path), "%s/sock", dir);
+	atomic_store(&put_back, 0);
 	manners = GIVE;
 	atomic_store(&silence, false);
 	crashes = false;
@@ -1410,6 +1436,44 @@ START_TEST(late_record_is_moved_by_its_thread)
 }
 END_TEST
 
+/* A server that was killed after it had given a segment back, and before it said what is booked. */
+START_TEST(what_was_written_again_is_uncertain)
+{
+	uint64_t n;
+
+	report_frees(1, 2 * SEGMENT);
+	lane(&conns[0], 1)->freed[0] = lane(&conns[0], 1)->order[0];
+	atomic_store(&lane(&conns[0], 1)->freed_count, 1);
+	report_frees(2 * SEGMENT + 1, 2 * SEGMENT + 10);
+	ck_assert_uint_eq(lane(&conns[0], 1)->order[2], lane(&conns[0], 1)->order[0]);
+	crashes = true;
+	server_stop();
+	server_start();
+	ck_assert_int_eq(ask(), -EIO);
+	ck_assert_uint_eq(conns[1].count, 2 * SEGMENT);
+	for (n = 0; n < 2 * SEGMENT; n++)
+		ck_assert_uint_eq(conns[1].messages[n].buffer_id, 11 + n);
+	ck_assert_uint_eq(counters().uncertain, 10);
+	ck_assert_uint_eq(counters().sent, 2 * SEGMENT + 10);
+}
+END_TEST
+
+/* The time of the next look would not come for an hour. */
+START_TEST(clock_that_was_put_back_is_looked_at)
+{
+	clock_kind = TTALLOC_CLOCK_MONOTONIC;
+	report_frees(1, 3);
+	crashes = true;
+	server_stop();
+	atomic_store(&put_back, 3600);
+	report_frees(4, 4);
+	atomic_store(&put_back, 0);
+	ck_assert_uint_eq(counters().rings, 0);
+	ck_assert_uint_eq(counters().queued, 4);
+	clock_kind = TTALLOC_HAS_COUNTER ? TTALLOC_CLOCK_COUNTER : TTALLOC_CLOCK_MONOTONIC;
+}
+END_TEST
+
 #define DEATHS 12
 #define MORTAL_THREADS 4
 #define MORTAL_EVENTS 12000
@@ -1442,11 +1506,15 @@ static void hang_up(void)
 	pthread_mutex_unlock(&lock);
 }
 
-/* Servers come and go while threads report: each event is booked by one of them, once. */
+/*
+ * Servers come and go while threads report: each event is booked by one of them, once. A server may die with messages
+ * that it has not read: what a thread published late, or sent while the ring was not there yet. They are uncertain.
+ */
 START_TEST(no_event_is_lost_or_doubled_by_deaths)
 {
 	static uint32_t times[MORTAL_THREADS * MORTAL_EVENTS];
 	pthread_t threads[MORTAL_THREADS];
+	uint64_t lost = 0;
 	unsigned deaths, i;
 	uintptr_t k;
 
@@ -1477,9 +1545,53 @@ START_TEST(no_event_is_lost_or_doubled_by_deaths)
 	AWAIT(conns[conn_count - 1].fd >= 0);
 	for (i = 0; i < conn_count; i++)
 		tally(&conns[i], times, MORTAL_THREADS * MORTAL_EVENTS, i + 1 < conn_count);
-	ck_assert_uint_eq(times[0], 2);
-	for (k = 1; k < MORTAL_THREADS * MORTAL_EVENTS; k++)
-		NEED(times[k] == 1);
+	times[0]--;  /* the one that was reported twice */
+	for (k = 0; k < MORTAL_THREADS * MORTAL_EVENTS; k++) {
+		NEED(times[k] <= 1);
+		lost += times[k] == 0;
+	}
+	ck_assert_uint_le(lost, counters().uncertain);
+}
+END_TEST
+
+static void publish_late(const struct conn *c, uint64_t address)
+{
+	const uint64_t pos = tail(c, 1);
+	struct ttalloc_record r = *record(c, 1, pos - 1);
+
+	r.seq = (uint32_t)pos;
+	r.event.address = address;
+	lane(c, 1)->segment[lane(c, 1)->order[0]][pos] = r;
+	atomic_store(&lane(c, 1)->tail, pos + 1);
+}
+
+/* A thread was stopped within an event until there was another server with a ring: the next event must not overtake. */
+START_TEST(late_event_comes_before_the_next)
+{
+	pthread_t thread;
+
+	report_frees(1, 3);
+	crashes = true;
+	server_stop();
+	server_start();
+	ck_assert_int_eq(ask(), 0);
+	ck_assert_int_eq(pthread_create(&thread, NULL, report_one, (void *)100), 0);
+	pthread_join(thread, NULL);
+	ck_assert_uint_eq(counters().rings, 1);
+	publish_late(&conns[0], 4);
+	report_frees(5, 5);
+	pthread_mutex_lock(&lock);
+	ck_assert_uint_eq(conns[1].count, 4);
+	ck_assert_uint_eq(conns[1].messages[3].buffer_id, 4);
+	pthread_mutex_unlock(&lock);
+	expect_frees(&conns[1], 1, 1, 5, 5);
+	ck_assert_uint_eq(counters().queued, 0);
+	ck_assert_uint_eq(counters().sent, 6);
+	/* It was confirmed. */
+	crashes = false;
+	hang_up();
+	ck_assert_int_eq(ask(), 0);
+	ck_assert_uint_eq(counters().uncertain, 0);
 }
 END_TEST
 
@@ -1875,6 +1987,30 @@ START_TEST(other_stacks_give_the_caller)
 }
 END_TEST
 
+/* What was tried in vain often enough is not tried at every event. */
+START_TEST(other_stacks_cost_no_system_calls)
+{
+	struct sigaction sa = { .sa_handler = alloc_from_handler, .sa_flags = SA_ONSTACK };
+	void *high = mmap(NULL, 65536, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	stack_t stack = { .ss_sp = high, .ss_size = 65536 };
+	unsigned before;
+	int i;
+
+	ck_assert_ptr_ne(high, MAP_FAILED);
+	ck_assert_int_eq(sigaltstack(&stack, NULL), 0);
+	ck_assert_int_eq(sigaction(SIGUSR1, &sa, NULL), 0);
+	for (i = 0; i < 20; i++)
+		raise(SIGUSR1);
+	before = atomic_load(&system_calls);
+	for (i = 0; i < 20; i++)
+		raise(SIGUSR1);
+	ck_assert_uint_eq(atomic_load(&system_calls), before);
+	stack.ss_flags = SS_DISABLE;
+	sigaltstack(&stack, NULL);
+	munmap(high, 65536);
+}
+END_TEST
+
 static void *alloc_in_thread(void *arg)
 {
 	frames_alloc(t, 1, 5);
@@ -2018,6 +2154,35 @@ START_TEST(tags_are_the_threads_own)
 	ck_assert_uint_eq(record(&conns[0], 2, 1)->kind, TTALLOC_RECORD_TAG);
 	ck_assert_uint_eq(record(&conns[0], 2, 2)->event.tag, 2);
 	ttalloc_tag_pop();
+}
+END_TEST
+
+static void *tag_only(void *arg)
+{
+	ttalloc_tag_push("a");
+	ttalloc_tag_pop();
+	return arg;
+}
+
+static void tag_in_a_thread(void)
+{
+	pthread_t thread;
+
+	ck_assert_int_eq(pthread_create(&thread, NULL, tag_only, NULL), 0);
+	pthread_join(thread, NULL);
+}
+
+/* Nothing tells the library of their end. */
+START_TEST(threads_that_only_tag_leave_nothing)
+{
+	size_t before;
+	int i;
+
+	tag_in_a_thread();
+	before = mallinfo2().uordblks;
+	for (i = 0; i < 10; i++)
+		tag_in_a_thread();
+	ck_assert_uint_eq(mallinfo2().uordblks, before);
 }
 END_TEST
 
@@ -2185,6 +2350,7 @@ int main(int argc, char **argv)
 
 	if (argc == 3)
 		return play(argv[1], argv[2]);
+	/* Before the library's own, so that it is called while that holds the lock. */
 	s = suite_create("client-ring");
 	tc = tcase(s, "records");
 	ADD(tc, request_is_exact);
@@ -2206,17 +2372,19 @@ int main(int argc, char **argv)
 	tcase_add_loop_test(tc, what_was_not_booked_is_delivered_to_the_next, 0, 2);
 	tcase_add_loop_test(tc, requeued_events_keep_their_time, 0, 2);
 	ADD(tc, requeued_lanes_are_merged, full_ring_notices_a_dead_server,
-	    late_record_is_moved_by_its_thread, no_event_is_lost_or_doubled_by_deaths,
+	    late_record_is_moved_by_its_thread, late_event_comes_before_the_next,
+	    clock_that_was_put_back_is_looked_at, what_was_written_again_is_uncertain, no_event_is_lost_or_doubled_by_deaths,
 	    old_memory_is_given_back);
 	ADD(tcase(s, "descriptors"), files_in_our_place_are_not_touched, wake_up_does_not_write_into_files,
 	    descriptors_are_close_on_exec_and_not_standard);
 	tc = tcase(s, "sites");
 	ADD(tc, sites_are_found, deep_stacks_are_cut, depth_is_chosen, other_stacks_give_the_caller,
+	    other_stacks_cost_no_system_calls,
 	    threads_have_stacks_too, definitions_are_made_anew);
 #if defined(__x86_64__)
 	ADD(tc, garbage_for_a_frame_pointer, changing_garbage_is_given_up);
 #endif
-	ADD(tcase(s, "tags"), tags_nest, tags_have_limits, tags_are_the_threads_own);
+	ADD(tcase(s, "tags"), tags_nest, tags_have_limits, tags_are_the_threads_own, threads_that_only_tag_leave_nothing);
 	ADD(tcase(s, "devices"), devices_are_declared);
 	ADD(tcase(s, "instances"), instances_have_their_own_rings);
 	runner = srunner_create(s);
