@@ -434,6 +434,12 @@ START_TEST(what_the_client_dropped_is_counted)
 	loop_drain(loop);
 	ck_assert_uint_eq(registry_counters(util->reg)->events_lost, 5);
 	ck_assert_uint_eq(registry_process(util->reg, process)->lost, 5);
+	p.lane->dropped = 4;  /* a lie */
+	loop_drain(loop);
+	ck_assert_uint_eq(registry_counters(util->reg)->events_lost, 5);
+	p.lane->dropped = UINT64_MAX;
+	loop_drain(loop);
+	ck_assert_uint_eq(registry_counters(util->reg)->events_lost, 5 + UINT64_C(0xffffffff));
 	munmap(memory, TTALLOC_RING_SIZE);
 	ring_free(r);
 }
