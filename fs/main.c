@@ -91,13 +91,15 @@ static void on_signal(struct loop_source *source, uint32_t events)
 	loop_stop(s->loop, EXIT_SUCCESS);
 }
 
-/* SIGHUP is ignored: a server has no terminal to lose. SIGPIPE is: writes tell. */
+/* SIGHUP is ignored: a server has no terminal to lose. SIGPIPE is: writes tell. SIGXFSZ
+ * is: a ring is a file of 4 GiB, and where that is too large, it is refused. */
 static int open_signals(struct server *s)
 {
 	sigset_t set;
 
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGHUP, SIG_IGN);
+	signal(SIGXFSZ, SIG_IGN);
 	sigemptyset(&set);
 	sigaddset(&set, SIGTERM);
 	sigaddset(&set, SIGINT);

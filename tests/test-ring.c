@@ -434,6 +434,12 @@ START_TEST(what_the_client_dropped_is_counted)
 	loop_drain(loop);
 	ck_assert_uint_eq(registry_counters(util->reg)->events_lost, 5);
 	ck_assert_uint_eq(registry_process(util->reg, process)->lost, 5);
+	p.lane->dropped = 4;  /* a lie */
+	loop_drain(loop);
+	ck_assert_uint_eq(registry_counters(util->reg)->events_lost, 5);
+	p.lane->dropped = UINT64_MAX;
+	loop_drain(loop);
+	ck_assert_uint_eq(registry_counters(util->reg)->events_lost, 5 + UINT64_C(0xffffffff));
 	munmap(memory, TTALLOC_RING_SIZE);
 	ring_free(r);
 }
@@ -472,6 +478,29 @@ static void site_bytes(uint64_t *bytes, unsigned frames, uint64_t module)
 	for (unsigned i = 0; i < frames; i++)
 		bytes[1 + i] = module << TTALLOC_FRAME_MODULE_SHIFT | (0x1000 + i);
 }
+
+START_TEST(an_end_without_news_reads_nobody_else)
+{
+	struct ring *rings[2] = { new_ring(), new_ring() };
+	struct ttalloc_ring *memory[2] = { map(rings[0]), map(rings[1]) };
+	struct producer p[2] = { use_lane(memory[0], 0), use_lane(memory[1], 0) };
+
+	report(&p[0], TTALLOC_RECORD_ALLOC, 1, 1);
+	ring_set_drain(&set);
+	report(&p[1], TTALLOC_RECORD_ALLOC, 2, 1);
+	p[0].lane->dropped = 3;
+	ring_free(rings[0]);
+	ck_assert_uint_eq(live(), 1);
+	ck_assert_uint_eq(registry_counters(util->reg)->events_lost, 3);
+	ck_assert_uint_eq(memory[0]->attention, TTALLOC_ATTENTION_GONE);
+	/* With news they are all read, in their order. */
+	report(&p[1], TTALLOC_RECORD_ALLOC, 3, 1);
+	ring_free(rings[1]);
+	ck_assert_uint_eq(live(), 3);
+	munmap(memory[0], TTALLOC_RING_SIZE);
+	munmap(memory[1], TTALLOC_RING_SIZE);
+}
+END_TEST
 
 START_TEST(sites_and_tags)
 {
@@ -834,6 +863,7 @@ int main(void)
 	tcase_add_test(rings, nobody_gets_in_front_of_the_others_for_ever);
 	tcase_add_test(rings, what_the_client_dropped_is_counted);
 	tcase_add_test(rings, a_full_lane_and_the_rest_at_the_end);
+	tcase_add_test(rings, an_end_without_news_reads_nobody_else);
 	tcase_add_test(rings, sites_and_tags);
 	tcase_add_test(rings, a_turn_takes_fewer_definitions_than_events);
 	tcase_add_test(rings, capacities);

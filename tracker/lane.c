@@ -12,7 +12,9 @@
 /* The segment in which the next record is. */
 static int find_segment(struct lane *l)
 {
-	uint16_t n = l->memory->order[l->pos / TTALLOC_SEGMENT_RECORDS % TTALLOC_SEGMENTS];
+	/* Once: it may change between the check and the use. */
+	uint16_t n = __atomic_load_n(&l->memory->order[l->pos / TTALLOC_SEGMENT_RECORDS % TTALLOC_SEGMENTS],
+				     __ATOMIC_RELAXED);
 
 	if (n >= TTALLOC_SEGMENTS)
 		return -EBADMSG;
@@ -87,8 +89,11 @@ void lane_publish(struct lane *l)
 uint64_t lane_newly_dropped(struct lane *l)
 {
 	uint64_t dropped = atomic_load_explicit(&l->memory->dropped, memory_order_relaxed);
-	uint64_t more = dropped - l->dropped;
+	uint64_t more = dropped > l->dropped ? dropped - l->dropped : 0;
 
-	l->dropped = dropped;
+	/* Told little by little, so that no lie takes the sum of all over its end at once. */
+	if (more > UINT32_MAX)
+		more = UINT32_MAX;
+	l->dropped += more;
 	return more;
 }

@@ -724,8 +724,13 @@ void ring_free(struct ring *r)
 		return;
 	if (r->state == RING_ARMED)
 		wake(r);
-	if (r->memory)
-		ring_set_drain(r->set);
+	/* What all others have told is only read when this one has, too: thousands of clients may end together. */
+	if (r->memory && r->state == RING_ACTIVE) {
+		if (has_news(r))
+			ring_set_drain(r->set);
+		else
+			(void)account(r);
+	}
 	deactivate(r, RING_BROKEN);
 	/* The client may hold it open; a descriptor that is only closed would stay in the set. */
 	if (r->wake_fd >= 0) {

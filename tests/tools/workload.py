@@ -14,6 +14,7 @@ from tools.mount import Mount, Report  # noqa: E402
 
 def main():
     mount = Mount(sys.argv[1])
+    transport = sys.argv[3] if len(sys.argv) > 3 else "ring"
     with open(sys.argv[2], encoding="utf-8") as f:
         lines = f.read().splitlines()
     r = Report()
@@ -55,7 +56,7 @@ def main():
     table = mount.processes()
     r.eq("processes", pids, set(table))
     r.eq("their state", {"live" if state == "holding" else "dead"}, {row["state"] for p in table.values() for row in p})
-    r.eq("their transport", {"ring"}, {row["transport"] for p in table.values() for row in p})
+    r.eq("their transport", {transport}, {row["transport"] for p in table.values() for row in p})
     r.ok("buffers belong to them", {row[5] for row in mount.allocs()} <= pids)
     r.eq("leaks/ are the suspects", mount.leak_names(), sorted(os.listdir(mount.join("leaks"))))
     r.eq("suspects", 0 if state == "holding" else mount.stat("live_buffers"), mount.stat("suspects"))
