@@ -178,48 +178,22 @@ void ttalloc_kernel_load(struct ttalloc *t, int device, uint8_t kernel_class, ui
 void ttalloc_kernel_unload(struct ttalloc *t, int device, uint64_t kernel_id, uint64_t size) TTALLOC_NOEXCEPT;
 
 /* With a NULL instance these cost a compare in the caller; the call is not made. (TTALLOC_NO_INLINE: it is, as through a
- * pointer to them.) */
+ * pointer to them.) Macros, so that the line of a call site is the caller's and not one of this file. */
 #if defined(__GNUC__) && !defined(TTALLOC_NO_INLINE)
-#define TTALLOC_INLINE static inline __attribute__((always_inline, unused))
+#define TTALLOC_IF(call, t, ...)                                \
+	__extension__({                                         \
+		struct ttalloc *const ttalloc_instance_ = (t);  \
+								\
+		if (ttalloc_instance_)                          \
+			(call)(ttalloc_instance_, __VA_ARGS__); \
+	})
 
-TTALLOC_INLINE void ttalloc_alloc_if(struct ttalloc *t, int device, uint8_t type, uint64_t address, uint64_t size)
-{
-	if (t)
-		ttalloc_alloc(t, device, type, address, size);
-}
-TTALLOC_INLINE void ttalloc_free_if(struct ttalloc *t, int device, uint64_t address)
-{
-	if (t)
-		ttalloc_free(t, device, address);
-}
-TTALLOC_INLINE void ttalloc_cb_alloc_if(struct ttalloc *t, int device, uint64_t address, uint64_t size)
-{
-	if (t)
-		ttalloc_cb_alloc(t, device, address, size);
-}
-TTALLOC_INLINE void ttalloc_cb_free_if(struct ttalloc *t, int device, uint64_t address, uint64_t size)
-{
-	if (t)
-		ttalloc_cb_free(t, device, address, size);
-}
-TTALLOC_INLINE void ttalloc_kernel_load_if(struct ttalloc *t, int device, uint8_t kernel_class, uint64_t kernel_id,
-					   uint64_t size)
-{
-	if (t)
-		ttalloc_kernel_load(t, device, kernel_class, kernel_id, size);
-}
-TTALLOC_INLINE void ttalloc_kernel_unload_if(struct ttalloc *t, int device, uint64_t kernel_id, uint64_t size)
-{
-	if (t)
-		ttalloc_kernel_unload(t, device, kernel_id, size);
-}
-
-#define ttalloc_alloc(...) ttalloc_alloc_if(__VA_ARGS__)
-#define ttalloc_free(...) ttalloc_free_if(__VA_ARGS__)
-#define ttalloc_cb_alloc(...) ttalloc_cb_alloc_if(__VA_ARGS__)
-#define ttalloc_cb_free(...) ttalloc_cb_free_if(__VA_ARGS__)
-#define ttalloc_kernel_load(...) ttalloc_kernel_load_if(__VA_ARGS__)
-#define ttalloc_kernel_unload(...) ttalloc_kernel_unload_if(__VA_ARGS__)
+#define ttalloc_alloc(t, ...) TTALLOC_IF(ttalloc_alloc, t, __VA_ARGS__)
+#define ttalloc_free(t, ...) TTALLOC_IF(ttalloc_free, t, __VA_ARGS__)
+#define ttalloc_cb_alloc(t, ...) TTALLOC_IF(ttalloc_cb_alloc, t, __VA_ARGS__)
+#define ttalloc_cb_free(t, ...) TTALLOC_IF(ttalloc_cb_free, t, __VA_ARGS__)
+#define ttalloc_kernel_load(t, ...) TTALLOC_IF(ttalloc_kernel_load, t, __VA_ARGS__)
+#define ttalloc_kernel_unload(t, ...) TTALLOC_IF(ttalloc_kernel_unload, t, __VA_ARGS__)
 #endif
 
 /* Declares what `device` has: dram, l1 and arch of *capacity, 0 where not known. Remembered for every server that
@@ -258,7 +232,8 @@ void ttalloc_tag_pop(void) TTALLOC_NOEXCEPT;
  */
 int ttalloc_sync(struct ttalloc *t) TTALLOC_NOEXCEPT;
 
-/* Asks the server to freeze a report of everything that is live, and waits until it has. Return: as above. */
+/* Asks the server to freeze a report of everything that is live, and waits until it has taken that in: a report that
+ * takes it less than 2 ms is in dumps/ then, a longer one, or one of many in a row, a little later. Return: as above. */
 int ttalloc_dump(struct ttalloc *t) TTALLOC_NOEXCEPT;
 
 /* Bytes in use on `device`. Return: as above; *totals is written on success only. */

@@ -10,9 +10,13 @@
  *	      + 0xd0000000  buffers freed twice           + 0x180000  circular buffers
  *	      + 0xe0000000  traces
  *	      + 0xf0000000  never allocated, but freed
+ *
+ * Tags say what an event is for: `layers.2/attention`. The program is compiled without inlining, so that the stacks of
+ * its call sites have all of its functions.
  */
 #include <errno.h>
 #include <poll.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -31,14 +35,23 @@
 #define L1_SMALL UINT64_C(0x100000)
 #define L1_CB UINT64_C(0x180000)
 
+/* A board's: 12 GiB of DRAM, 80 cores. */
+#define DRAM_CAPACITY UINT64_C(0x300000000)
+#define L1_CAPACITY (UINT64_C(80) * 1499136)
+
 #define ALIGNMENT 32
 #define FAULT_SIZE 4096
 #define NS_PER_S INT64_C(1000000000)
 
-#define WEIGHTS_PER_LAYER 7   /* q, k, v, o, gate, up, down */
-#define ACTIVATIONS 4
 #define CIRCULAR_BUFFERS 3
 #define PROGRAM_CACHE 8       /* programs that steps add per device before the oldest is evicted */
+
+static const char *const weights[] = { "wq", "wk", "wv", "wo", "gate", "up", "down" };
+static const char *const caches[] = { "keys", "values" };
+static const char *const activations[] = { "norm", "qkv", "attention", "mlp" };
+
+#define COUNT_OF(array) (sizeof(array) / sizeof((array)[0]))
+#define ACTIVATIONS COUNT_OF(activations)
 
 /* A buffer that outlives a step. */
 struct held {
@@ -225,6 +238,16 @@ static void unshare(struct model *m, const struct held *h)
 	reported(m);
 }
 
+/* --- tags --- */
+
+static void enter_layer(unsigned layer)
+{
+	char name[32];
+
+	snprintf(name, sizeof(name), "layers.%u", layer);
+	ttalloc_tag_push(name);
+}
+
 /* --- buffers that stay --- */
 
 /* Room is made before the event, so that whatever is in the ledger is also on the list. */
@@ -251,17 +274,19 @@ static int make_held(struct model *m, const struct held *h)
 	return 0;
 }
 
-static int load_weight(struct model *m, unsigned device, uint64_t size, bool shared)
+static int load_weight(struct model *m, unsigned device, const char *name, uint64_t size, bool shared)
 {
 	struct held h = { .device = device, .type = TTALLOC_DRAM, .size = size, .shared = shared, .model = true };
+	int r;
 
 	h.address = m->dram + m->devices[device].next_dram;
 	m->devices[device].next_dram += size;
-	if (make_held(m, &h) < 0)
-		return -ENOMEM;
-	if (shared)
+	ttalloc_tag_push(name);
+	r = make_held(m, &h);
+	if (r == 0 && shared)
 		share(m, &h);
-	return 0;
+	ttalloc_tag_pop();
+	return r;
 }
 
 static int load_kernel_held(struct model *m, unsigned device, enum ttalloc_kernel_class kernel_class)
@@ -276,42 +301,96 @@ static int load_kernel_held(struct model *m, unsigned device, enum ttalloc_kerne
 }
 
 /* Sizes keep MODEL_LAYERS_MAX layers within 0xc0000000 and 0x80000. */
+static int load_weights(struct model *m, unsigned device)
+{
+	unsigned i;
+	int r = 0;
+
+	for (i = 0; i < COUNT_OF(weights) && r == 0; i++)
+		r = load_weight(m, device, weights[i], random_size(m, 512 * 1024, 2 * 1024 * 1024), false);
+	return r;
+}
+
+static int load_kv_cache(struct model *m, unsigned device)
+{
+	unsigned i;
+	int r = 0;
+
+	ttalloc_tag_push("kv_cache");
+	for (i = 0; i < COUNT_OF(caches) && r == 0; i++)
+		r = load_weight(m, device, caches[i], random_size(m, 1024 * 1024, 4 * 1024 * 1024), false);
+	ttalloc_tag_pop();
+	return r;
+}
+
 static int load_layer(struct model *m, unsigned device, unsigned layer)
 {
 	struct held small = {
 		.device = device, .type = TTALLOC_L1_SMALL, .address = m->l1 + L1_SMALL + layer * UINT64_C(4096),
 		.size = random_size(m, 1024, 4096),
 	};
-	unsigned i;
-	int r = 0;
+	int r;
 
-	for (i = 0; i < WEIGHTS_PER_LAYER && r == 0; i++)
-		r = load_weight(m, device, random_size(m, 512 * 1024, 2 * 1024 * 1024), false);
-	for (i = 0; i < 2 && r == 0; i++)  /* keys, values */
-		r = load_weight(m, device, random_size(m, 1024 * 1024, 4 * 1024 * 1024), false);
+	enter_layer(layer);
+	r = load_weights(m, device);
+	if (r == 0)
+		r = load_kv_cache(m, device);
 	if (r == 0)
 		r = make_held(m, &small);
-	return r == 0 ? load_kernel_held(m, device, TTALLOC_KERNEL_APPLICATION) : r;
+	if (r == 0)
+		r = load_kernel_held(m, device, TTALLOC_KERNEL_APPLICATION);
+	ttalloc_tag_pop();
+	return r;
+}
+
+static int load_trace(struct model *m, unsigned device, uint64_t size)
+{
+	struct held trace = {
+		.device = device, .type = TTALLOC_TRACE, .address = m->dram + DRAM_TRACE, .size = size,
+	};
+	int r;
+
+	ttalloc_tag_push("trace");
+	r = make_held(m, &trace);
+	ttalloc_tag_pop();
+	return r;
+}
+
+static int load_firmware(struct model *m, unsigned device)
+{
+	int r;
+
+	ttalloc_tag_push("firmware");
+	r = load_kernel_held(m, device, TTALLOC_KERNEL_DISPATCH);
+	if (r == 0)
+		r = load_kernel_held(m, device, TTALLOC_KERNEL_DISPATCH);
+	ttalloc_tag_pop();
+	return r;
+}
+
+static void open_device(struct model *m, unsigned device)
+{
+	const struct ttalloc_capacity capacity = {
+		.dram = DRAM_CAPACITY, .l1 = L1_CAPACITY, .arch = TTALLOC_ARCH_WORMHOLE_B0,
+	};
+
+	ttalloc_device(m->t, (int)device, &capacity);
 }
 
 static int load_device(struct model *m, unsigned device)
 {
-	struct held trace = {
-		.device = device, .type = TTALLOC_TRACE, .address = m->dram + DRAM_TRACE,
-		.size = random_size(m, 1024 * 1024, 32 * 1024 * 1024),
-	};
+	const uint64_t trace_size = random_size(m, 1024 * 1024, 32 * 1024 * 1024);
 	unsigned i;
 	int r;
 
-	/* The firmware's own, then the embedding, which is the output projection too. */
-	r = load_kernel_held(m, device, TTALLOC_KERNEL_DISPATCH);
+	open_device(m, device);
+	r = load_firmware(m, device);
+	/* The embedding is the output projection, too. */
 	if (r == 0)
-		r = load_kernel_held(m, device, TTALLOC_KERNEL_DISPATCH);
-	if (r == 0)
-		r = load_weight(m, device, random_size(m, 8 * 1024 * 1024, 32 * 1024 * 1024), true);
+		r = load_weight(m, device, "embedding", random_size(m, 8 * 1024 * 1024, 32 * 1024 * 1024), true);
 	for (i = 0; i < m->options->layers && r == 0; i++)
 		r = load_layer(m, device, i);
-	return r == 0 ? make_held(m, &trace) : r;
+	return r == 0 ? load_trace(m, device, trace_size) : r;
 }
 
 /* --- steps --- */
@@ -331,7 +410,9 @@ static void compile_program(struct model *m, unsigned device)
 	uint64_t size = random_size(m, 12 * 1024, 24 * 1024);
 
 	evict_program(m, device, p);
+	ttalloc_tag_push("program");
 	p->id = load_kernel(m, device, TTALLOC_KERNEL_APPLICATION, size);
+	ttalloc_tag_pop();
 	p->size = size;
 }
 
@@ -340,6 +421,7 @@ static void run_circular_buffers(struct model *m, unsigned device)
 	uint64_t sizes[CIRCULAR_BUFFERS], at = m->l1 + L1_CB;
 	unsigned i;
 
+	ttalloc_tag_push("matmul");
 	for (i = 0; i < CIRCULAR_BUFFERS; i++) {
 		sizes[i] = random_size(m, 2048, 16 * 1024);
 		make(m, device, LEDGER_CB, at, sizes[i]);
@@ -349,6 +431,7 @@ static void run_circular_buffers(struct model *m, unsigned device)
 		at -= sizes[i];
 		drop(m, device, LEDGER_CB, at, sizes[i]);
 	}
+	ttalloc_tag_pop();
 }
 
 static void run_layer(struct model *m, unsigned device)
@@ -358,7 +441,9 @@ static void run_layer(struct model *m, unsigned device)
 
 	for (i = 0; i < ACTIVATIONS; i++) {
 		sizes[i] = random_size(m, 4096, 128 * 1024);
+		ttalloc_tag_push(activations[i]);
 		make(m, device, TTALLOC_L1, at, sizes[i]);
+		ttalloc_tag_pop();
 		at += sizes[i];
 	}
 	run_circular_buffers(m, device);
@@ -379,7 +464,9 @@ static void leak(struct model *m)
 {
 	uint64_t n = m->leaked++;
 
+	ttalloc_tag_push("scratch");
 	make(m, device_of_fault(m, n), TTALLOC_DRAM, m->dram + DRAM_LEAKED + n * FAULT_SIZE, FAULT_SIZE);
+	ttalloc_tag_pop();
 }
 
 static void free_twice(struct model *m)
@@ -453,9 +540,11 @@ static void run_step(struct model *m)
 
 	for (device = 0; device < m->options->devices; device++)
 		for (layer = 0; layer < m->options->layers && !*m->stop; layer++) {
+			enter_layer(layer);
 			if (random_u64(m) % 8 == 0)
 				compile_program(m, device);
 			run_layer(m, device);
+			ttalloc_tag_pop();
 		}
 	make_faults(m);
 }

@@ -99,7 +99,7 @@ static struct owner *look_up_owner(struct peer *p, int32_t pid, uint16_t dialect
 	return o;
 }
 
-/* The process slot on which an event is booked (docs/protocol.md, "Identity"). */
+/* The process slot on which an event is booked (docs/protocol.md, "Who the sender is"). */
 static uint32_t owner_of(struct peer *p, const struct event *e)
 {
 	struct watch *w = p->watch;

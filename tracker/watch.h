@@ -58,8 +58,8 @@ int watch_peer(struct watch_set *set, int sock, struct watch **wp);
 void watch_put(struct watch *w);
 
 /* The process that the `peer` reports as acting: `pid` (> 0), if that is a live process of the same user and the peer
- * can know its number (docs/protocol.md, "Identity", rule 2); else NULL. watch_known() finds only what is watched
- * already and costs next to nothing, watch_look_up() asks the kernel and reads /proc. */
+ * can know its number (docs/protocol.md, "Who the sender is", rule 2); else NULL. watch_known() finds only what is
+ * watched already and costs next to nothing, watch_look_up() asks the kernel and reads /proc. */
 struct watch *watch_known(const struct watch_set *set, const struct watch *peer, int32_t pid);
 struct watch *watch_look_up(struct watch_set *set, const struct watch *peer, int32_t pid);
 
