@@ -112,10 +112,13 @@ struct ring_self {
 extern _Atomic bool ring_many __attribute__((visibility("hidden")));
 extern __thread struct ring_self ring_self __attribute__((tls_model("initial-exec"), visibility("hidden")));
 
-/* What one event says; the rest of its record is put in by ring_put(). */
+/* What one event says; the rest of its record is put in by ring_put(). Without fillers, so that it stays in registers. */
 struct ring_event {
+	uint64_t address;
+	uint64_t size;
+	int32_t device;
 	uint8_t kind;
-	struct ttalloc_record_event data;
+	uint8_t type;
 };
 
 enum ring_result {
@@ -211,9 +214,13 @@ static inline enum ring_result ring_put(struct ring_lane *l, const struct ring_e
 		return RING_FULL;
 	r = &l->segment[pos % TTALLOC_SEGMENT_RECORDS];
 	stamp = ring_stamp(ring);
-	*r = (struct ttalloc_record){ .stamp = stamp, .kind = e->kind, .seq = (uint32_t)pos, .event = e->data };
-	r->event.site = site;
-	r->event.tag = tag;
+	*r = (struct ttalloc_record){
+		.stamp = stamp,
+		.kind = e->kind,
+		.seq = (uint32_t)pos,
+		.event = { .device = e->device, .site = site, .address = e->address, .size = e->size, .tag = tag,
+			   .type = e->type },
+	};
 	l->pos = pos + 1;
 	atomic_store_explicit(&l->shared->tail, pos + 1, memory_order_release);
 	/* The processor's barrier is the server's, see ttalloc-ring.h; the compiler's is ours. */

@@ -422,10 +422,10 @@ static struct ttalloc_msg_head message_of(const struct ttalloc *t, const struct 
 {
 	return (struct ttalloc_msg_head){
 		.type = e->kind,
-		.device_id = e->data.device,
-		.buffer_type = e->data.type,
-		.buffer_id = e->data.address,
-		.size = e->data.size,
+		.device_id = e->device,
+		.buffer_type = e->type,
+		.buffer_id = e->address,
+		.size = e->size,
 		.process_id = t->pid,
 		.timestamp = is_allocation(e) ? now_epoch() : 0,
 	};
@@ -588,9 +588,11 @@ static __attribute__((noinline, cold)) void event_slow(struct ttalloc *t, const 
 	caller_restore(&c);
 }
 
-/* `frame` is that of the public function, or NULL where the call site is of no interest. */
-static inline __attribute__((always_inline)) void event(struct ttalloc *t, const struct ring_event *e,
-							const uintptr_t *frame)
+/*
+ * `frame` is that of the public function, or NULL where the call site is of no interest. The event is passed by value:
+ * so it stays in registers until it is in its record.
+ */
+static inline __attribute__((always_inline)) void event(struct ttalloc *t, struct ring_event e, const uintptr_t *frame)
 {
 	struct ring_self *self = &ring_self;
 	const unsigned depth = event_entered(self);
@@ -602,16 +604,18 @@ static inline __attribute__((always_inline)) void event(struct ttalloc *t, const
 			b->tag_version == self->tag_version)) {
 		const bool nested = depth > 0 || self->locks > 0;
 
-		r = ring_put(l, e, frame ? site_number(l, self, frame, nested) : 0, b->tag);
+		r = ring_put(l, &e, frame ? site_number(l, self, frame, nested) : 0, b->tag);
 		if (ring_unlikely(r != RING_PUT))
 			attend(t, l, r == RING_FULL, nested);
 	} else {
-		event_slow(t, e, frame, depth);
+		const struct ring_event stored = e;
+
+		event_slow(t, &stored, frame, depth);
 	}
 	event_left(self, depth);
 }
 
-#define EVENT(k, ...) (&(const struct ring_event){ .kind = (k), .data = { __VA_ARGS__ } })
+#define EVENT(k, ...) ((struct ring_event){ .kind = (k), __VA_ARGS__ })
 #define FRAME ((const uintptr_t *)__builtin_frame_address(0))
 
 void ttalloc_alloc(struct ttalloc *t, int device, uint8_t type, uint64_t address, uint64_t size)
