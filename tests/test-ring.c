@@ -15,6 +15,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -468,6 +469,32 @@ START_TEST(a_full_lane_and_the_rest_at_the_end)
 }
 END_TEST
 
+START_TEST(a_user_has_so_many_rings_and_root_more)
+{
+	struct ring_owner owner = { .process = process, .broken = on_broken, .data = &set };
+	static struct ring *r[RING_USER_MAX + 1];
+	struct rlimit limit;
+
+	ck_assert_int_eq(getrlimit(RLIMIT_NOFILE, &limit), 0);
+	limit.rlim_cur = limit.rlim_max;
+	ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
+	if (limit.rlim_cur < 3 * RING_USER_MAX)
+		return;
+	for (unsigned i = 0; i < RING_USER_MAX; i++)
+		ck_assert_int_eq(ring_new(&r[i], &set, &owner), 0);
+	ck_assert_int_eq(ring_new(&r[RING_USER_MAX], &set, &owner), -EDQUOT);
+	ck_assert_uint_eq(info.rings, RING_USER_MAX);
+	owner.process = util_process(util, 78, 0, "root");
+	ck_assert_int_eq(ring_new(&r[RING_USER_MAX], &set, &owner), 0);
+	ring_free(r[0]);
+	owner.process = process;
+	ck_assert_int_eq(ring_new(&r[0], &set, &owner), 0);
+	for (unsigned i = 0; i <= RING_USER_MAX; i++)
+		ring_free(r[i]);
+	ck_assert_uint_eq(info.rings, 0);
+}
+END_TEST
+
 /* ---- definitions ---- */
 
 static void site_bytes(uint64_t *bytes, unsigned frames, uint64_t module)
@@ -864,6 +891,7 @@ int main(void)
 	tcase_add_test(rings, what_the_client_dropped_is_counted);
 	tcase_add_test(rings, a_full_lane_and_the_rest_at_the_end);
 	tcase_add_test(rings, an_end_without_news_reads_nobody_else);
+	tcase_add_test(rings, a_user_has_so_many_rings_and_root_more);
 	tcase_add_test(rings, sites_and_tags);
 	tcase_add_test(rings, a_turn_takes_fewer_definitions_than_events);
 	tcase_add_test(rings, capacities);

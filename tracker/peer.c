@@ -279,7 +279,8 @@ static bool give_ring(struct peer *p, const struct event *e)
 	if (r == 0)
 		return false;
 	errlog_add(p->set->ingest->errlog, p->set->now, "ring refused: pid %d (%s): %s", p->watch->pid,
-		   registry_process(reg, p->watch->slot)->comm, strerror(-r));
+		   registry_process(reg, p->watch->slot)->comm,
+		   r == -EDQUOT ? "this user has as many as one may have" : strerror(-r));
 	return send_or_enqueue(p, (const char *)reply, sizeof(reply));
 }
 

@@ -16,6 +16,9 @@
 #include <sys/timerfd.h>
 #include <unistd.h>
 
+#define HASH_NONFATAL_OOM 1
+#include <uthash.h>
+
 #include "tracker/site.h"
 
 #define NS_PER_US UINT64_C(1000)
@@ -42,6 +45,7 @@ enum ring_state {
 struct ring {
 	struct ring_set *set;
 	struct ring_owner owner;
+	uint32_t uid;
 	struct ttalloc_ring *memory;
 	int fd;
 	int wake_fd;
@@ -56,6 +60,54 @@ struct ring {
 	struct ring_numbers tags;
 	struct lane lane[TTALLOC_LANES];
 };
+
+/* ---- how many a user has ---- */
+
+struct ring_user {
+	uint32_t uid;
+	uint32_t rings;
+	UT_hash_handle hh;
+};
+
+static struct ring_user *find_user(const struct ring_set *set, uint32_t uid)
+{
+	struct ring_user *u;
+
+	HASH_FIND(hh, set->users, &uid, sizeof(uid), u);
+	return u;
+}
+
+/* A ring takes half a megabyte of us as soon as its client says that all lanes are in use. 0, -EDQUOT or -ENOMEM. */
+static int user_take(struct ring_set *set, uint32_t uid)
+{
+	struct ring_user *u = find_user(set, uid);
+
+	if (!u) {
+		u = calloc(1, sizeof(*u));
+		if (!u)
+			return -ENOMEM;
+		u->uid = uid;
+		HASH_ADD(hh, set->users, uid, sizeof(u->uid), u);
+		if (!find_user(set, uid)) {
+			free(u);
+			return -ENOMEM;
+		}
+	}
+	if (uid != 0 && u->rings >= RING_USER_MAX)
+		return -EDQUOT;
+	u->rings++;
+	return 0;
+}
+
+static void user_return(struct ring_set *set, uint32_t uid)
+{
+	struct ring_user *u = find_user(set, uid);
+
+	if (--u->rings)
+		return;
+	HASH_DEL(set->users, u);
+	free(u);
+}
 
 /* ---- lists ---- */
 
@@ -108,11 +160,6 @@ static void break_ring(struct ring *r, const char *why)
 
 /* ---- definitions ---- */
 
-static uint32_t owner_uid(const struct ring *r)
-{
-	return registry_process(r->set->ingest->registry, r->owner.process)->uid;
-}
-
 static uint32_t number_of(const struct ring_numbers *n, uint64_t own)
 {
 	return n->number && own <= n->max ? n->number[own] : 0;
@@ -139,7 +186,7 @@ static bool define_module(struct ring *r, uint32_t number, const uint8_t *bytes,
 	id = bytes[0];
 	return number_set(&r->modules, number,
 			  registry_module(r->set->ingest->registry, bytes + 1, id, (const char *)bytes + 1 + id,
-					  len - 1 - id, owner_uid(r)));
+					  len - 1 - id, r->uid));
 }
 
 static bool define_site(struct ring *r, uint32_t number, const uint8_t *bytes, size_t len)
@@ -160,7 +207,7 @@ static bool define_site(struct ring *r, uint32_t number, const uint8_t *bytes, s
 			.offset = word & ((UINT64_C(1) << TTALLOC_FRAME_MODULE_SHIFT) - 1),
 		};
 	}
-	word = registry_site(r->set->ingest->registry, head.method, head.truncated, frame, head.frames, owner_uid(r));
+	word = registry_site(r->set->ingest->registry, head.method, head.truncated, frame, head.frames, r->uid);
 	if (word && r->set->sited)
 		r->set->sited(r->set->data, (uint32_t)word, r->owner.process);
 	return number_set(&r->sites, number, (uint32_t)word);
@@ -171,7 +218,7 @@ static bool define_tag(struct ring *r, uint32_t number, const uint8_t *bytes, si
 	if (len < 1 || len > TTALLOC_NAME_MAX)
 		return false;
 	return number_set(&r->tags, number,
-			  registry_tag(r->set->ingest->registry, (const char *)bytes, len, owner_uid(r)));
+			  registry_tag(r->set->ingest->registry, (const char *)bytes, len, r->uid));
 }
 
 static bool define_device(struct ring *r, uint32_t number, const uint8_t *bytes, size_t len)
@@ -615,6 +662,7 @@ int ring_set_init(struct ring_set *set)
 
 	set->drainer.drain = drain;
 	set->active = NULL;
+	set->users = NULL;
 	set->source = NULL;
 	set->sources_max = 0;
 	set->batched = 0;
@@ -693,13 +741,20 @@ static int make(struct ring *r)
 
 int ring_new(struct ring **ringp, struct ring_set *set, const struct ring_owner *owner)
 {
-	struct ring *r = calloc(1, sizeof(*r));
-	int e;
+	uint32_t uid = registry_process(set->ingest->registry, owner->process)->uid;
+	int e = user_take(set, uid);
+	struct ring *r;
 
-	if (!r)
+	if (e < 0)
+		return e;
+	r = calloc(1, sizeof(*r));
+	if (!r) {
+		user_return(set, uid);
 		return -ENOMEM;
+	}
 	r->set = set;
 	r->owner = *owner;
+	r->uid = uid;
 	r->fd = r->wake_fd = -1;
 	r->modules.max = TTALLOC_MODULES_MAX;
 	r->sites.max = TTALLOC_SITES_MAX;
@@ -744,6 +799,7 @@ void ring_free(struct ring *r)
 	}
 	if (r->fd >= 0)
 		close(r->fd);
+	user_return(r->set, r->uid);
 	r->set->info->rings--;
 	registry_process_ring(r->set->ingest->registry, r->owner.process, false);
 	free(r->modules.number);

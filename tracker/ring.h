@@ -30,6 +30,7 @@
 #define RING_TURN 4096            /* events, or what costs as much, in one turn, so that others get theirs; draining takes all */
 #define RING_POLL_US 200
 #define RING_QUIET_MS 100
+#define RING_USER_MAX 1024        /* rings of one user, if that is not root; more clients go on with messages */
 
 struct ring;
 
@@ -58,6 +59,7 @@ struct ring_set {
 	struct stamp_scale scale;
 	uint64_t now;                 /* of the current round, ns since the epoch */
 	struct ring *active;
+	struct ring_user *users;
 	struct ring_source *source;   /* heap of lanes, the oldest record first */
 	size_t sources;
 	size_t sources_max;
