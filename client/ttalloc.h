@@ -177,23 +177,49 @@ void ttalloc_kernel_load(struct ttalloc *t, int device, uint8_t kernel_class, ui
 	TTALLOC_NOEXCEPT;
 void ttalloc_kernel_unload(struct ttalloc *t, int device, uint64_t kernel_id, uint64_t size) TTALLOC_NOEXCEPT;
 
-/* With a NULL instance these cost a compare in the caller; the call is not made. (TTALLOC_NO_INLINE: it is, as through a
- * pointer to them.) Macros, so that the line of a call site is the caller's and not one of this file. */
+/* With a NULL instance these cost a compare in the caller; the call is not made. (With TTALLOC_NO_INLINE it is, and
+ * through a pointer to them.) Macros, so that the line of a call site is the caller's and not one of this file. Each
+ * argument is evaluated once. */
 #if defined(__GNUC__) && !defined(TTALLOC_NO_INLINE)
-#define TTALLOC_IF(call, t, ...)                                \
-	__extension__({                                         \
-		struct ttalloc *const ttalloc_instance_ = (t);  \
-								\
-		if (ttalloc_instance_)                          \
-			(call)(ttalloc_instance_, __VA_ARGS__); \
+#define TTALLOC_IF_A(call, t, device, a)					\
+	__extension__({								\
+		struct ttalloc *ttalloc_t_ = (t);				\
+		int ttalloc_device_ = (device);					\
+		uint64_t ttalloc_a_ = (a);					\
+										\
+		if (ttalloc_t_)							\
+			(call)(ttalloc_t_, ttalloc_device_, ttalloc_a_);	\
+	})
+#define TTALLOC_IF_AB(call, t, device, a, b)						\
+	__extension__({									\
+		struct ttalloc *ttalloc_t_ = (t);					\
+		int ttalloc_device_ = (device);						\
+		uint64_t ttalloc_a_ = (a);						\
+		uint64_t ttalloc_b_ = (b);						\
+											\
+		if (ttalloc_t_)								\
+			(call)(ttalloc_t_, ttalloc_device_, ttalloc_a_, ttalloc_b_);	\
+	})
+#define TTALLOC_IF_KIND_AB(call, t, device, kind, a, b)							\
+	__extension__({											\
+		struct ttalloc *ttalloc_t_ = (t);							\
+		int ttalloc_device_ = (device);								\
+		uint8_t ttalloc_kind_ = (kind);								\
+		uint64_t ttalloc_a_ = (a);								\
+		uint64_t ttalloc_b_ = (b);								\
+													\
+		if (ttalloc_t_)										\
+			(call)(ttalloc_t_, ttalloc_device_, ttalloc_kind_, ttalloc_a_, ttalloc_b_);	\
 	})
 
-#define ttalloc_alloc(t, ...) TTALLOC_IF(ttalloc_alloc, t, __VA_ARGS__)
-#define ttalloc_free(t, ...) TTALLOC_IF(ttalloc_free, t, __VA_ARGS__)
-#define ttalloc_cb_alloc(t, ...) TTALLOC_IF(ttalloc_cb_alloc, t, __VA_ARGS__)
-#define ttalloc_cb_free(t, ...) TTALLOC_IF(ttalloc_cb_free, t, __VA_ARGS__)
-#define ttalloc_kernel_load(t, ...) TTALLOC_IF(ttalloc_kernel_load, t, __VA_ARGS__)
-#define ttalloc_kernel_unload(t, ...) TTALLOC_IF(ttalloc_kernel_unload, t, __VA_ARGS__)
+#define ttalloc_alloc(t, device, type, address, size) TTALLOC_IF_KIND_AB(ttalloc_alloc, t, device, type, address, size)
+#define ttalloc_free(t, device, address) TTALLOC_IF_A(ttalloc_free, t, device, address)
+#define ttalloc_cb_alloc(t, device, address, size) TTALLOC_IF_AB(ttalloc_cb_alloc, t, device, address, size)
+#define ttalloc_cb_free(t, device, address, size) TTALLOC_IF_AB(ttalloc_cb_free, t, device, address, size)
+#define ttalloc_kernel_load(t, device, kernel_class, kernel_id, size) \
+	TTALLOC_IF_KIND_AB(ttalloc_kernel_load, t, device, kernel_class, kernel_id, size)
+#define ttalloc_kernel_unload(t, device, kernel_id, size) \
+	TTALLOC_IF_AB(ttalloc_kernel_unload, t, device, kernel_id, size)
 #endif
 
 /* Declares what `device` has: dram, l1 and arch of *capacity, 0 where not known. Remembered for every server that
@@ -232,8 +258,9 @@ void ttalloc_tag_pop(void) TTALLOC_NOEXCEPT;
  */
 int ttalloc_sync(struct ttalloc *t) TTALLOC_NOEXCEPT;
 
-/* Asks the server to freeze a report of everything that is live, and waits until it has taken that in: a report that
- * takes it less than 2 ms is in dumps/ then, a longer one, or one of many in a row, a little later. Return: as above. */
+/* Asks the server to freeze a report of everything that is live, and waits until the server has heard that. A report
+ * that takes less than 2 ms is in dumps/ by then, a longer one, or one of many in a row, a little later. Return: as
+ * above. */
 int ttalloc_dump(struct ttalloc *t) TTALLOC_NOEXCEPT;
 
 /* Bytes in use on `device`. Return: as above; *totals is written on success only. */

@@ -390,10 +390,12 @@ START_TEST(null_instance_does_nothing)
 	struct ttalloc_counters c = { .sent = 1 };
 	struct ttalloc_capacity capacity;
 	struct ttalloc_totals totals;
+	uint64_t address = 0;
 	uint32_t count;
 
 	ttalloc_alloc(NULL, 0, TTALLOC_DRAM, 1, 1);
-	ttalloc_free(NULL, 0, 1);
+	ttalloc_free(NULL, 0, ++address);
+	ck_assert_uint_eq(address, 1);
 	ttalloc_cb_alloc(NULL, 0, 1, 1);
 	ttalloc_cb_free(NULL, 0, 1, 1);
 	ttalloc_kernel_load(NULL, 0, TTALLOC_KERNEL_APPLICATION, 1, 1);
