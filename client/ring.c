@@ -292,6 +292,9 @@ static void find_rests(struct ring *r, struct rest rests[TTALLOC_LANES], size_t 
 		head = atomic_load(&lane->head);
 		if (head > rests[i].pos)
 			rests[i].pos = head < rests[i].end ? head : rests[i].end;
+		/* More than can be there, also with what was given back early: somebody else wrote the tail. */
+		if (rests[i].end - rests[i].pos > 2 * TTALLOC_LANE_RECORDS)
+			rests[i].end = rests[i].pos;
 		r->lanes[i].moved = rests[i].end;
 	}
 }

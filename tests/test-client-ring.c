@@ -1458,6 +1458,21 @@ START_TEST(what_was_written_again_is_uncertain)
 }
 END_TEST
 
+/* A server that writes what is the client's must not keep it busy for ever. */
+START_TEST(tail_that_is_not_ours)
+{
+	report_frees(1, 3);
+	atomic_store(&lane(&conns[0], 1)->tail, UINT64_C(1) << 62);
+	crashes = true;
+	server_stop();
+	server_start();
+	ck_assert_int_eq(ask(), 0);
+	report_frees(4, 4);
+	ck_assert_uint_eq(conns[1].count, 0);
+	expect_frees(&conns[1], 1, 0, 4, 4);
+}
+END_TEST
+
 /* The time of the next look would not come for an hour. */
 START_TEST(clock_that_was_put_back_is_looked_at)
 {
@@ -2373,7 +2388,8 @@ int main(int argc, char **argv)
 	tcase_add_loop_test(tc, requeued_events_keep_their_time, 0, 2);
 	ADD(tc, requeued_lanes_are_merged, full_ring_notices_a_dead_server,
 	    late_record_is_moved_by_its_thread, late_event_comes_before_the_next,
-	    clock_that_was_put_back_is_looked_at, what_was_written_again_is_uncertain, no_event_is_lost_or_doubled_by_deaths,
+	    clock_that_was_put_back_is_looked_at, what_was_written_again_is_uncertain, tail_that_is_not_ours,
+	    no_event_is_lost_or_doubled_by_deaths,
 	    old_memory_is_given_back);
 	ADD(tcase(s, "descriptors"), files_in_our_place_are_not_touched, wake_up_does_not_write_into_files,
 	    descriptors_are_close_on_exec_and_not_standard);
