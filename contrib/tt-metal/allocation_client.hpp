@@ -5,8 +5,8 @@
 // tt_metal/impl/allocator/allocation_client.hpp, drop allocation_client.cpp, link with -lttalloc.
 //
 // Promises: all names and signatures that existed, and nothing else to link. With tracking off (anything but
-// TT_ALLOC_TRACKING_ENABLED=1 at the first call) a report is two compares. With tracking on a report never throws, never
-// kills the program and never waits longer than TTALLOC_EVENT_BOUND_MS; see ttalloc.h for the rest.
+// TT_ALLOC_TRACKING_ENABLED=1 at the first call) a report is two compares. With tracking on a report never throws,
+// never kills the program and never waits longer than TTALLOC_EVENT_BOUND_MS; see ttalloc.h for the rest.
 //
 // The server is the one at $TTALLOC_SOCKET, /run/ttalloc/ttalloc.sock or /tmp/tt_allocation_server.sock, in this order.
 #pragma once
