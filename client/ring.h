@@ -112,7 +112,7 @@ struct ring_self {
 extern _Atomic bool ring_many __attribute__((visibility("hidden")));
 extern __thread struct ring_self ring_self __attribute__((tls_model("initial-exec"), visibility("hidden")));
 
-/* What one event says; the rest of its record is put in by ring_put(). Without fillers, so that it stays in registers. */
+/* What one event says; the rest of its record is put in by ring_put(). Without fillers: it stays in registers. */
 struct ring_event {
 	uint64_t address;
 	uint64_t size;

@@ -23,10 +23,10 @@
  *  2. The server has read records, then stores `head`, or freed[] and then `freed_count` (release); the producer loads
  *     `freed_count` (acquire), then reuses the segment. It never looks at `head` but to learn what is not booked.
  *  3. Wake-ups. Producer: store `tail`; load `attention`, if WAKE is set write to the eventfd. Server: set WAKE; load
- *     `tail`. At least one has to see the other's store, for which each needs a full barrier in between. The server's is
- *     membarrier(GLOBAL_EXPEDITED), which acts as one in every thread of the processes that have registered; so the
- *     producer's is only the compiler's. A process that could not register says so (`barrier` 0), and is never armed but
- *     looked at every 100 ms. Only the server clears WAKE, when it reads the ring again: whoever cleared it before
+ *     `tail`. At least one has to see the other's store, for which each needs a full barrier in between. The server's
+ *     is membarrier(GLOBAL_EXPEDITED), which acts as one in every thread of the processes that have registered; so the
+ *     producer's is only the compiler's. A process that could not register says so (`barrier` 0), and is never armed
+ *     but looked at every 100 ms. Only the server clears WAKE, when it reads the ring again: whoever cleared it before
  *     writing would let another thread's call return while the server still sleeps.
  *  4. TTALLOC_ATTENTION_MOVED is the same between threads of one process, when their connection has broken: mover: set
  *     it; membarrier; load all tails. A record that the mover did not see is moved by its own thread.
@@ -36,11 +36,11 @@
  *     to events that come later, so a thread that is alone in its process takes the cheaper ttalloc_ticks(): when a
  *     second thread claims a lane it first sets `many`, and b, which happens after an event of that thread, sees it.
  *     (Threads alone in two processes are ordered if what passes between them passes the kernel.)
- *  6. The server books what it found published in a first look at all tails, and of a second look what is stamped before
- *     the counter between both, which is held on both sides: it is read neither before the first look's loads nor after
- *     the second's. By 5 that is closed under "happens before"; by the first look it holds everything that was reported
- *     before the request it is answering, whatever a client writes for stamps. Rings that sleep are asked for news
- *     before each look.
+ *  6. The server books what it found published in a first look at all tails, and of a second look what is stamped
+ *     before the counter between both, which is held on both sides: it is read neither before the first look's loads
+ *     nor after the second's. By 5 that is closed under "happens before"; by the first look it holds everything that
+ *     was reported before the request it is answering, whatever a client writes for stamps. Rings that sleep are asked
+ *     for news before each look.
  *
  * Nothing here is believed by the server: it copies a record before it looks at it, and checks positions, segment
  * numbers and `seq`.

@@ -181,14 +181,18 @@ void ttalloc_kernel_unload(struct ttalloc *t, int device, uint64_t kernel_id, ui
  * through a pointer to them.) Macros, so that the line of a call site is the caller's and not one of this file. Each
  * argument is evaluated once. */
 #if defined(__GNUC__) && !defined(TTALLOC_NO_INLINE)
+/* A report that is the last act of its caller would become a jump, and the call site that of the caller's caller. */
+#define TTALLOC_NO_TAIL_CALL() __asm__ volatile("")
 #define TTALLOC_IF_A(call, t, device, a)					\
 	__extension__({								\
 		struct ttalloc *ttalloc_t_ = (t);				\
 		int ttalloc_device_ = (device);					\
 		uint64_t ttalloc_a_ = (a);					\
 										\
-		if (ttalloc_t_)							\
+		if (ttalloc_t_) {						\
 			(call)(ttalloc_t_, ttalloc_device_, ttalloc_a_);	\
+			TTALLOC_NO_TAIL_CALL();					\
+		}								\
 	})
 #define TTALLOC_IF_AB(call, t, device, a, b)						\
 	__extension__({									\
@@ -197,8 +201,10 @@ void ttalloc_kernel_unload(struct ttalloc *t, int device, uint64_t kernel_id, ui
 		uint64_t ttalloc_a_ = (a);						\
 		uint64_t ttalloc_b_ = (b);						\
 											\
-		if (ttalloc_t_)								\
+		if (ttalloc_t_) {							\
 			(call)(ttalloc_t_, ttalloc_device_, ttalloc_a_, ttalloc_b_);	\
+			TTALLOC_NO_TAIL_CALL();						\
+		}									\
 	})
 #define TTALLOC_IF_KIND_AB(call, t, device, kind, a, b)							\
 	__extension__({											\
@@ -208,8 +214,10 @@ void ttalloc_kernel_unload(struct ttalloc *t, int device, uint64_t kernel_id, ui
 		uint64_t ttalloc_a_ = (a);								\
 		uint64_t ttalloc_b_ = (b);								\
 													\
-		if (ttalloc_t_)										\
+		if (ttalloc_t_) {									\
 			(call)(ttalloc_t_, ttalloc_device_, ttalloc_kind_, ttalloc_a_, ttalloc_b_);	\
+			TTALLOC_NO_TAIL_CALL();								\
+		}											\
 	})
 
 #define ttalloc_alloc(t, device, type, address, size) TTALLOC_IF_KIND_AB(ttalloc_alloc, t, device, type, address, size)

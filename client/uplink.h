@@ -118,8 +118,8 @@ bool uplink_offer(struct uplink *u, pid_t pid);
 /* The memory is mapped and the event descriptor the caller's, or both are closed and it goes on by message. */
 void uplink_take(struct uplink *u, bool taken);
 /*
- * What was queued after a ring was taken goes by message, and is booked when this returns: the threads whose events these
- * are go on in the ring. In vain after the bound.
+ * What was queued after a ring was taken goes by message, and is booked when this returns: the threads whose events
+ * these are go on in the ring. In vain after the bound.
  */
 void uplink_catch_up(struct uplink *u, pid_t pid);
 /* Notices that the server has hung up. `gone`: the caller knows that it has. */

@@ -6,9 +6,9 @@
  * is kept for it: no table of inodes, no lookup counts, nothing to forget. It is also what stat() shows as st_ino.
  *
  * A number is never used for anything else later: each carries what tells its thing from the next one in the same
- * place (a device's epoch, a buffer's sequence number, a process's serial number, a dump's or a site's number). So a number that
- * the kernel kept too long is recognised as dead. Of a buffer's sequence number only the low 29 bits fit: the
- * same slot would have to be filled again exactly 2^29 events later to be mistaken.
+ * place (a device's epoch, a buffer's sequence number, a process's serial number, a dump's or a site's number). So a
+ * number that the kernel kept too long is recognised as dead. Of a buffer's sequence number only the low 29 bits fit:
+ * the same slot would have to be filled again exactly 2^29 events later to be mistaken.
  *
  * Pure.
  */

@@ -211,7 +211,8 @@ static void make_room_at(struct history *h, uint32_t hash)
 }
 
 /* A key that is in no index yet; 0 = no room. */
-static uint32_t key_new(struct history *h, unsigned device, unsigned type, uint64_t address, uint32_t serial, uint32_t uid)
+static uint32_t key_new(struct history *h, unsigned device, unsigned type, uint64_t address, uint32_t serial,
+			uint32_t uid)
 {
 	uint32_t key = key_alloc(h);
 

@@ -120,8 +120,8 @@ uint32_t history_find(const struct history *h, uint32_t hash, unsigned device, u
 /* The same, made when it is not there; 0 when there is no room (counted in `dropped`). */
 uint32_t history_get(struct history *h, uint32_t hash, unsigned device, unsigned type, uint64_t address,
 		     uint32_t serial, uint32_t uid);
-/* The same for a buffer that ends: when nothing else is at its address, its index entry (tag, value) becomes that of the
- * key, and *replaced is true. */
+/* The same for a buffer that ends: when nothing else is at its address, its index entry (tag, value) becomes that of
+ * the key, and *replaced is true. */
 uint32_t history_get_for_end(struct history *h, uint32_t hash, unsigned device, unsigned type, uint64_t address,
 			     uint32_t serial, uint32_t uid, uint32_t tag, uint32_t value, bool *replaced);
 /* Adds to the chain of `key`, dropping the oldest event beyond the bounds; `e->next` is set here. */

@@ -82,7 +82,8 @@ void loop_drainer_add(struct loop *loop, struct loop_drainer *d);
 void loop_drainer_remove(struct loop *loop, struct loop_drainer *d);  /* nothing if it was not added */
 
 /* Calls every ingest source that has something pending now, and every drainer, until all that was pending when it was
- * called has been taken in. Bounded: what arrives meanwhile may wait for the next call. Not to be called from an ingest callback. */
+ * called has been taken in. Bounded: what arrives meanwhile may wait for the next call. Not to be called from an ingest
+ * callback. */
 void loop_drain(struct loop *loop);
 
 /* Runs until loop_stop(); returns its status, or -errno when waiting failed. */

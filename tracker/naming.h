@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later
  *
- * naming.h - which frames want names: between the registry, which knows call sites, and the resolver, which finds names.
+ * naming.h - which frames want names: between the registry, which knows call sites, and the resolver, which finds
+ * names.
  *
- * Remembers of each module on whose behalf it is looked at: the process that used it last in a call site, so that a file
- * that only its container can see is found as long as that lives, and nothing is read that its user could not read.
+ * Remembers of each module on whose behalf it is looked at: the process that used it last in a call site, so that a
+ * file that only its container can see is found as long as that lives, and nothing is read that its user could not
+ * read.
  *
  * Owns the resolver and the names; borrows the registry. One per server.
  */

@@ -2,8 +2,9 @@
  *
  * peer.h - one connection of a client: receives, has decoded, finds the owner, books, answers.
  *
- * A connection owns its descriptor, its decoder, its ring if it asked for one, and the replies its client did not read yet (at most PEER_OUT_MAX
- * bytes; who asks on without reading is disconnected). It is freed when the client closes it or breaks the protocol.
+ * A connection owns its descriptor, its decoder, its ring if it asked for one, and the replies its client did not read
+ * yet (at most PEER_OUT_MAX bytes; who asks on without reading is disconnected). It is freed when the client closes it
+ * or breaks the protocol.
  *
  * Internal to the intake; tests make peers from socketpairs.
  */

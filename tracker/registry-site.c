@@ -109,7 +109,8 @@ void registry_share_forget(struct registry *reg, enum share what)
 
 /* Takes one entry of `table` and `n` units of its pool, and puts the entry, whose number is returned, into the index.
  * 0 = no room. */
-static uint32_t entry_new(struct registry *reg, uint32_t uid, enum share table, enum share pool, size_t n, uint32_t hash,
+static uint32_t entry_new(struct registry *reg, uint32_t uid, enum share table, enum share pool, size_t n,
+			  uint32_t hash,
 			  uint32_t tag)
 {
 	struct user *u = user_of(reg, uid);
@@ -202,8 +203,8 @@ static uint32_t module_find(const struct registry *reg, uint32_t hash, const uin
 	return 0;
 }
 
-uint32_t registry_module(struct registry *reg, const uint8_t *build_id, size_t build_id_len, const char *path, size_t len,
-			 uint32_t uid)
+uint32_t registry_module(struct registry *reg, const uint8_t *build_id, size_t build_id_len, const char *path,
+			 size_t len, uint32_t uid)
 {
 	len = len ? strnlen(path, len) : 0;
 	if ((!build_id_len && !len) || build_id_len > UINT8_MAX)
@@ -288,8 +289,8 @@ uint32_t registry_site_find(const struct registry *reg, uint64_t hash)
 	return 0;
 }
 
-uint32_t registry_site(struct registry *reg, uint8_t method, bool truncated, const struct site_frame *frames, unsigned n,
-		       uint32_t uid)
+uint32_t registry_site(struct registry *reg, uint8_t method, bool truncated, const struct site_frame *frames,
+		       unsigned n, uint32_t uid)
 {
 	if (!n || n > TTALLOC_FRAMES_MAX)
 		return 0;

@@ -283,7 +283,7 @@ static void totals_grow(struct totals *t, uint64_t bytes)
 		t->peak = t->bytes;
 }
 
-/* The sums that a buffer of this holding and this account is part of. With account 0 the last two are those of nobody. */
+/* The sums that a buffer of this holding and this account is part of; without an account the first five. */
 #define SUMS 7
 #define SUMS_WITHOUT_ACCOUNT 5
 static inline int sums_of(struct registry *reg, const struct holding *h, uint32_t account, struct totals *t[SUMS])

@@ -3,8 +3,8 @@
  * resolver.c - asks ttalloc-symbolize for names; the contract is in resolver.h.
  *
  * One request at a time: it is kept until it is answered, and asked again when the program has ended meanwhile. So
- * there is never anything queued, and sending cannot block. The program's end is seen at its pidfd alone; whatever else is
- * wrong with it (a bad answer, none in time, a closed socket) only kills it.
+ * there is never anything queued, and sending cannot block. The program's end is seen at its pidfd alone; whatever
+ * else is wrong with it (a bad answer, none in time, a closed socket) only kills it.
  */
 #include "tracker/resolver.h"
 

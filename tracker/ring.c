@@ -165,7 +165,7 @@ static uint32_t number_of(const struct ring_numbers *n, uint64_t own)
 	return n->number && own <= n->max ? n->number[own] : 0;
 }
 
-/* False: a number that the contract does not have. Without memory the definition is lost, like one there is no room for. */
+/* False: a number that the contract does not have. Without memory the definition is lost, as without room. */
 static bool number_set(struct ring_numbers *n, uint32_t own, uint32_t number)
 {
 	if (own < 1 || own > n->max)
@@ -496,9 +496,9 @@ static bool account(struct ring *r)
 	return moved || dropped;
 }
 
-/* Rings that sleep and have had an event are active again. A ring that is reported goes to the end of the kernel's queue,
- * so as many calls as all rings would fill hear everyone who was there before: clients that never stop writing do not
- * keep us. */
+/* Rings that sleep and have had an event are active again. A ring that is reported goes to the end of the kernel's
+ * queue, so as many calls as all rings would fill hear everyone who was there before: clients that never stop writing
+ * do not keep us. */
 static void hear_wakes(struct ring_set *set)
 {
 	struct epoll_event woken[WAKES];

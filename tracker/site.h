@@ -2,17 +2,17 @@
  *
  * site.h - call sites, their modules, and tags: what the registry knows of where an allocation was made.
  *
- * Part of the registry (registry-site.c, registry-account.c); its state is in the registry's arena. A *definition*, that
- * is a module, a site or a tag, is interned: the same content has one number for all processes, 1 and up; 0 means none.
- * Definitions stay until the server ends, also over `reset`, since open rings refer to them. Their tables are bounded,
- * and no user but root gets more than half of one, so that nobody can keep them from the others.
+ * Part of the registry (registry-site.c, registry-account.c); its state is in the registry's arena. A *definition*,
+ * that is a module, a site or a tag, is interned: the same content has one number for all processes, 1 and up; 0 means
+ * none. Definitions stay until the server ends, also over `reset`, since open rings refer to them. Their tables are
+ * bounded, and no user but root gets more than half of one, so that nobody can keep them from the others.
  *
  * A site is known by a 64-bit hash of its stack: of each frame the module's build id (its path, where it has none) and
  * the offset in it. So it is the same number in every run, and on every machine with the same binaries.
  *
  * An *account* is the totals of one site of one process on one device of one type; over all processes such accounts
- * have a sum, which lives on when they have gone with their process. Both are exact at any time: they are booked together
- * with the other totals.
+ * have a sum, which lives on when they have gone with their process. Both are exact at any time: they are booked
+ * together with the other totals.
  */
 #ifndef TRACKER_SITE_H
 #define TRACKER_SITE_H
@@ -37,12 +37,12 @@ struct site_frame {
 /* ---- defining; 0 = no room (counted in definitions_lost), or nothing said ---- */
 
 /* `uid` is who defines it. Texts end at their first NUL; a tag longer than 255 bytes is cut. */
-uint32_t registry_module(struct registry *reg, const uint8_t *build_id, size_t build_id_len, const char *path, size_t len,
-			 uint32_t uid);
-/* `n` is 1..TTALLOC_FRAMES_MAX frames, innermost first. `method` (enum ttalloc_stack_method) and `truncated` are no part
- * of what a site is: whoever defines it first says them. */
-uint32_t registry_site(struct registry *reg, uint8_t method, bool truncated, const struct site_frame *frames, unsigned n,
-		       uint32_t uid);
+uint32_t registry_module(struct registry *reg, const uint8_t *build_id, size_t build_id_len, const char *path,
+			 size_t len, uint32_t uid);
+/* `n` is 1..TTALLOC_FRAMES_MAX frames, innermost first. `method` (enum ttalloc_stack_method) and `truncated` are no
+ * part of what a site is: whoever defines it first says them. */
+uint32_t registry_site(struct registry *reg, uint8_t method, bool truncated, const struct site_frame *frames,
+		       unsigned n, uint32_t uid);
 uint32_t registry_tag(struct registry *reg, const char *text, size_t len, uint32_t uid);
 
 /* ---- reading ---- */

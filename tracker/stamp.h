@@ -2,10 +2,10 @@
  *
  * stamp.h - from the stamps of ring records to time.
  *
- * All rings of a server count the same thing (enum ttalloc_clock), and so does the server: it relates the counter to the
- * time itself instead of believing each client's calibration. The rate is that between the first anchor and the newest;
- * the time of day is that of the newest, so that a stamp of some milliseconds ago is off by nanoseconds however young
- * the server is, and a clock that was set is followed.
+ * All rings of a server count the same thing (enum ttalloc_clock), and so does the server: it relates the counter to
+ * the time itself instead of believing each client's calibration. The rate is that between the first anchor and the
+ * newest; the time of day is that of the newest, so that a stamp of some milliseconds ago is off by nanoseconds
+ * however young the server is, and a clock that was set is followed.
  *
  * Pure: the caller reads the clocks. One plain value.
  */

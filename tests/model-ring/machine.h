@@ -2,16 +2,16 @@
  *
  * machine.h - a small machine whose memory is out of order, and a search through everything that can happen on it.
  *
- * A model is a handful of threads, each a function that does one step: at most one access to memory, and what the thread
- * does with it. machine_explore() runs all steps in all orders, and tells whether one of them reached machine_fail().
- * Two kinds of memory:
+ * A model is a handful of threads, each a function that does one step: at most one access to memory, and what the
+ * thread does with it. machine_explore() runs all steps in all orders, and tells whether one of them reached
+ * machine_fail(). Two kinds of memory:
  *
  *  TSO    x86: a store waits in its thread's queue, in order, and the thread itself sees it; it gets into memory at any
  *         later time. Loads are in order.
- *  WEAK   acquire and release as C11 has them, and nothing else (no load sees a store of the future): a load may see any
- *         store not older than those that happened before it. A release store takes along all that its thread knew; a
- *         relaxed one only itself. This allows more than ARM does, apart from a store that overtakes an earlier load;
- *         machine_have_read() and machine_overwrite() watch over those.
+ *  WEAK   acquire and release as C11 has them, and nothing else (no load sees a store of the future): a load may see
+ *         any store not older than those that happened before it. A release store takes along all that its thread
+ *         knew; a relaxed one only itself. This allows more than ARM does, apart from a store that overtakes an
+ *         earlier load; machine_have_read() and machine_overwrite() watch over those.
  *
  * The processor's counter is one for all threads, as machine_ticks() says.
  *

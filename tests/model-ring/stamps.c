@@ -2,9 +2,9 @@
  *
  * stamps.c - points 5 and 6: events of several lanes, put in order by stamps, and the server's two looks.
  *
- * Each thread follows a script; see `enum` below. The server makes one round or two. A round: if there is a request, everything
- * that happened before it has to be booked at the end; look at all lanes; read the counter; look again; book, merged by
- * stamp, what the first look found and what of the second is not stamped later than the counter.
+ * Each thread follows a script; see `enum` below. The server makes one round or two. A round: if there is a request,
+ * everything that happened before it has to be booked at the end; look at all lanes; read the counter; look again;
+ * book, merged by stamp, what the first look found and what of the second is not stamped later than the counter.
  *
  * Promises: when an event is booked, all are booked that happen before it. So what is booked is closed under "happens
  * before" after each round, and the order of booking agrees with it. And requests are answered as said.

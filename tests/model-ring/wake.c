@@ -4,10 +4,10 @@
  * while this goes on.
  *
  * Promises: when nothing can happen any more, everything is booked. The counterexample is a server that sleeps, a
- * record that it has not seen, and nobody who will write to the eventfd. And: a request of a thread is answered with all
- * booked that the thread has published, also when the server believes the ring to be silent. For that it is not enough
- * to look whether the eventfd was written: the thread that has cleared WAKE may be on its way to do so, and another one,
- * which found WAKE cleared, asks first. The bit itself tells.
+ * record that it has not seen, and nobody who will write to the eventfd. And: a request of a thread is answered with
+ * all booked that the thread has published, also when the server believes the ring to be silent. For that it is not
+ * enough to look whether the eventfd was written: the thread that has cleared WAKE may be on its way to do so, and
+ * another one, which found WAKE cleared, asks first. The bit itself tells.
  */
 #include "tests/model-ring/models.h"
 
