@@ -5,9 +5,9 @@
  * clears WAKE.
  *
  * Promises: when nothing can happen any more, everything is booked. The counterexample is a server that sleeps, a
- * record that it has not seen, and nobody who will write to the eventfd. And: a request that comes after an event's call
- * has returned is answered with that event booked, also when the server believes the ring to be silent, and also when
- * it is another thread of the process that asks, which has seen that call return.
+ * record that it has not seen, and nobody who will write to the eventfd. And: a request that comes after the call of
+ * an event has returned is answered with that event booked, also when the server believes the ring to be silent, and
+ * also when it is another thread of the process that asks, which has seen that call return.
  *
  * The eventfd is edge-triggered: what was written stands until the server has heard it. It may or may not hear it while
  * the ring is active; then it has no effect.
