@@ -223,8 +223,6 @@ static void look_begin(struct machine *m, bool arming)
 	struct own *o = own(m);
 
 	o->arming = arming;
-	o->lane = 0;
-	o->found = 0;
 	o->server_pc = arming && is(m, WAKE_LANES_BEFORE_SET) ? LOOK_TAILS : LOOK_LANES;
 }
 
@@ -253,9 +251,14 @@ static void fall_asleep(struct machine *m)
 static void look_end(struct machine *m)
 {
 	struct own *o = own(m);
+	const bool found = o->found, arming = o->arming;
 
-	if (o->arming) {
-		if (o->found)
+	/* What is not needed any more is put back: fewer states to search. */
+	o->lane = o->found = o->arming = 0;
+	if (!is(m, WAKE_LANES_BEFORE_SET))
+		o->lanes = 0;
+	if (arming) {
+		if (found)
 			o->server_pc = CLEAR_NEWS;
 		else
 			fall_asleep(m);
@@ -263,7 +266,7 @@ static void look_end(struct machine *m)
 	}
 	if (o->answering)
 		answer(m);
-	o->server_pc = o->found || o->asked ? BEGIN : ARM;
+	o->server_pc = found || o->asked ? BEGIN : ARM;
 }
 
 static void look_tail(struct machine *m)
