@@ -18,6 +18,7 @@ enum { ON_TSO = 1 << MACHINE_TSO, ON_WEAK = 1 << MACHINE_WEAK, ON_BOTH = ON_TSO 
 static const struct machine_model *const models[] = {
 	&segments_model, &wake_model, &moved_model,
 	&stamps_pair_model, &stamps_chain_model, &stamps_lanes_model, &stamps_liar_model,
+	&stamps_sleeper_model, &stamps_sleeping_liar_model,
 };
 
 /* On which machines each mistake breaks a promise. (x86 does not need acquire and release; its compiler does.) */
@@ -37,8 +38,10 @@ static const struct mistake {
 	{ &wake_model, WAKE_LOOK_BEFORE_SET, ON_BOTH },
 	{ &wake_model, WAKE_LANES_BEFORE_SET, ON_BOTH },
 	{ &wake_model, WAKE_TAIL_AFTER_LOAD, ON_BOTH },
-	{ &wake_model, WAKE_WRITE_BEFORE_CLEAR, ON_BOTH },
-	{ &wake_model, WAKE_TRUST_EVENTFD, ON_BOTH },
+	{ &wake_model, WAKE_CLEARED_BEFORE_WRITE, ON_BOTH },
+	{ &wake_model, WAKE_CLEARED_AFTER_WRITE, ON_BOTH },
+	{ &wake_model, WAKE_DROPPED_AT_SLEEP, ON_BOTH },
+	{ &wake_model, WAKE_NOT_ASKED, ON_BOTH },
 	{ &moved_model, MOVED_NO_MEMBARRIER, ON_BOTH },
 	{ &moved_model, MOVED_NOT_REMEMBERED, ON_BOTH },
 	{ &moved_model, MOVED_SERVER_READS_ON, ON_BOTH },
@@ -52,8 +55,11 @@ static const struct mistake {
 	{ &stamps_pair_model, STAMPS_LOOK_NOT_HELD, ON_BOTH },
 	{ &stamps_pair_model, STAMPS_LANES_ONCE, ON_BOTH },
 	{ &stamps_pair_model, STAMPS_CLOCK_STANDS, ON_BOTH },
+	{ &stamps_pair_model, STAMPS_RAISED_EARLY, ON_BOTH },
 	{ &stamps_lanes_model, STAMPS_NO_FENCE, ON_BOTH },
 	{ &stamps_liar_model, STAMPS_FIRST_BOUND, ON_BOTH },
+	{ &stamps_sleeper_model, STAMPS_SLEEPERS_ONCE, ON_BOTH },
+	{ &stamps_sleeping_liar_model, STAMPS_SLEEPERS_LATE, ON_BOTH },
 };
 
 #define COUNT(a) ((int)(sizeof(a) / sizeof((a)[0])))

@@ -15,6 +15,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/mman.h>
+#include <sys/pidfd.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -62,6 +63,16 @@ static void teardown(void)
 	ring_set_deinit(&set);
 	loop_free(loop);
 	util_free(util);
+}
+
+static bool is_emulated(void)
+{
+	int fd = pidfd_open(getpid(), 0);
+
+	if (fd < 0)
+		return true;
+	close(fd);
+	return false;
 }
 
 /* ---- a producer ---- */
@@ -478,7 +489,8 @@ START_TEST(a_user_has_so_many_rings_and_root_more)
 	ck_assert_int_eq(getrlimit(RLIMIT_NOFILE, &limit), 0);
 	limit.rlim_cur = limit.rlim_max;
 	ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
-	if (limit.rlim_cur < 3 * RING_USER_MAX)
+	/* Nor under a valgrind that has not as many terabytes to give out; it is known by what else it lacks. */
+	if (limit.rlim_cur < 3 * RING_USER_MAX || is_emulated())
 		return;
 	for (unsigned i = 0; i < RING_USER_MAX; i++)
 		ck_assert_int_eq(ring_new(&r[i], &set, &owner), 0);

@@ -334,24 +334,39 @@ static uint64_t mix(uint64_t x)
 	return x;
 }
 
-static void fingerprint(const struct machine *m, uint64_t f[2])
+static void fold(uint64_t f[2], const void *from, size_t size)
 {
-	const unsigned char *p = (const unsigned char *)m;
-	const size_t size = m->kind == MACHINE_TSO ? offsetof(struct machine, stores) : sizeof(*m);
-	uint64_t a = 1, b = 2, w;
+	const unsigned char *p = from;
+	uint64_t w;
 	size_t i, n;
 
 	for (i = 0; i < size; i += n) {
 		n = size - i < sizeof(w) ? size - i : sizeof(w);
 		w = 0;
 		memcpy(&w, p + i, n);
-		a = (a ^ w) * UINT64_C(0x9e3779b97f4a7c15);
-		a ^= a >> 31;
-		b = (b + w) * UINT64_C(0xc2b2ae3d27d4eb4f);
-		b ^= b >> 29;
+		f[0] = (f[0] ^ w) * UINT64_C(0x9e3779b97f4a7c15);
+		f[0] ^= f[0] >> 31;
+		f[1] = (f[1] + w) * UINT64_C(0xc2b2ae3d27d4eb4f);
+		f[1] ^= f[1] >> 29;
 	}
-	f[0] = mix(a) | 1;  /* 0 is an empty place */
-	f[1] = mix(b);
+}
+
+/* Most of a machine are places for stores that nobody has made; those are zero. */
+static void fingerprint(const struct machine *m, uint64_t f[2])
+{
+	unsigned i;
+
+	f[0] = 1;
+	f[1] = 2;
+	fold(f, m, offsetof(struct machine, stores));
+	if (m->kind == MACHINE_WEAK) {
+		fold(f, m->stores, offsetof(struct machine, view) - offsetof(struct machine, stores));
+		for (i = 0; i < MACHINE_LOCATIONS; i++)
+			fold(f, m->view[i], m->stores[i] * sizeof(machine_view));
+		fold(f, m->known, sizeof(*m) - offsetof(struct machine, known));
+	}
+	f[0] = mix(f[0]) | 1;  /* 0 is an empty place */
+	f[1] = mix(f[1]);
 }
 
 static bool set_add(uint64_t (*set)[2], size_t size, const uint64_t f[2])

@@ -27,8 +27,10 @@ enum wake_mutation {
 	WAKE_LOOK_BEFORE_SET,
 	WAKE_LANES_BEFORE_SET,
 	WAKE_TAIL_AFTER_LOAD,
-	WAKE_WRITE_BEFORE_CLEAR,
-	WAKE_TRUST_EVENTFD,
+	WAKE_CLEARED_BEFORE_WRITE,
+	WAKE_CLEARED_AFTER_WRITE,
+	WAKE_DROPPED_AT_SLEEP,
+	WAKE_NOT_ASKED,
 };
 
 extern const struct machine_model moved_model;     /* point 4 */
@@ -44,6 +46,8 @@ extern const struct machine_model stamps_pair_model;      /* a thread alone, the
 extern const struct machine_model stamps_chain_model;     /* through a third thread */
 extern const struct machine_model stamps_lanes_model;     /* one thread, two lanes */
 extern const struct machine_model stamps_liar_model;      /* a client that writes any stamp */
+extern const struct machine_model stamps_sleeper_model;   /* from a ring that sleeps to one that does not */
+extern const struct machine_model stamps_sleeping_liar_model;
 enum stamps_mutation {
 	STAMPS_NOT_HELD = 1,
 	STAMPS_MANY_LATE,
@@ -56,6 +60,9 @@ enum stamps_mutation {
 	STAMPS_LANES_ONCE,
 	STAMPS_NO_FENCE,
 	STAMPS_CLOCK_STANDS,
+	STAMPS_RAISED_EARLY,
+	STAMPS_SLEEPERS_ONCE,
+	STAMPS_SLEEPERS_LATE,
 };
 
 #endif

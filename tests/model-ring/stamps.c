@@ -2,9 +2,12 @@
  *
  * stamps.c - points 5 and 6: events of several lanes, put in order by stamps, and the server's two looks.
  *
- * Each thread follows a script; see `enum` below. The server makes one round or two. A round: if there is a request,
- * everything that happened before it has to be booked at the end; look at all lanes; read the counter; look again;
- * book, merged by stamp, what the first look found and what of the second is not stamped later than the counter.
+ * Each thread follows a script; see `struct scene` below. The server makes one round or two. A round: if there is a
+ * request, everything that happened before it has to be booked at the end; look at all lanes; read the counter; look
+ * again; book, merged by stamp, what the first look found and what of the second is stamped before the counter. In that
+ * merge a stamp that is older than a look that did not find its record is raised to that look's counter, as
+ * tracker/lane.c does. A lane whose ring sleeps is left out until the server, asking before each look, hears that its
+ * eventfd was written.
  *
  * Promises: when an event is booked, all are booked that happen before it. So what is booked is closed under "happens
  * before" after each round, and the order of booking agrees with it. And requests are answered as said.
@@ -24,10 +27,10 @@ static const char *const thread_names[] = { "thread 0", "thread 1", "thread 2", 
 static const char *const two_names[] = { "thread 0", "thread 1", "server" };
 static const char *const one_names[] = { "thread 0", "server" };
 
-enum { TAIL, LANES = TAIL + LANES_MAX, MANY, REQUEST, FLAG, LOCATIONS = FLAG + FLAGS };
+enum { TAIL, LANES = TAIL + LANES_MAX, MANY, REQUEST, FLAG, ATTENTION = FLAG + FLAGS, LOCATIONS };
 static_assert(LOCATIONS <= MACHINE_LOCATIONS, "too many");
 static const char *const location_names[] = {
-	"tail 0", "tail 1", "tail 2", "lanes", "many", "request", "flag 0", "flag 1",
+	"tail 0", "tail 1", "tail 2", "lanes", "many", "request", "flag 0", "flag 1", "attention",
 };
 
 /* A thread's script:
@@ -43,6 +46,7 @@ struct scene {
 	uint8_t threads;             /* without the server */
 	uint8_t lanes;               /* claimed from the beginning: of as many threads */
 	uint8_t rounds;              /* of the server */
+	bool sleeper;                /* lane 0 is of a ring of its own, which sleeps; `attention` is that ring's */
 };
 
 struct own {
@@ -67,6 +71,13 @@ struct own {
 	uint8_t early;               /* tails of the second look that were loaded before the counter */
 	uint8_t counter;
 	uint8_t booked[LANES_MAX];
+	/* as lane_age() keeps them */
+	uint8_t floor[LANES_MAX];
+	uint8_t mark[LANES_MAX];
+	uint8_t mark_floor[LANES_MAX];
+	/* the ring that sleeps */
+	uint8_t asleep;
+	uint8_t written;             /* its eventfd */
 };
 static_assert(sizeof(struct own) <= MACHINE_OWN, "too large");
 static_assert(LANES_MAX * EVENTS <= 8, "a bit each");
@@ -86,7 +97,8 @@ static void init(struct machine *m, const struct scene *s)
 	unsigned i;
 
 	for (i = 0; i < LOCATIONS; i++)
-		machine_set(m, i, i == LANES ? s->lanes : 0);
+		machine_set(m, i, i == LANES ? s->lanes : i == ATTENTION ? s->sleeper : 0);
+	own(m)->asleep = s->sleeper;
 	own(m)->rounds = s->rounds;
 	for (i = 0; i < s->lanes; i++)
 		own(m)->lane[i] = (uint8_t)i;
@@ -94,7 +106,7 @@ static void init(struct machine *m, const struct scene *s)
 
 /* ---- the threads ---- */
 
-enum { LOOK_MANY, STAMP, PUBLISH };
+enum { LOOK_MANY, STAMP, PUBLISH, LOOK_ATTENTION, WRITE };
 
 static uint8_t take_stamp(struct machine *m, unsigned t)
 {
@@ -126,8 +138,23 @@ static void publish(struct machine *m, unsigned t)
 	machine_store(m, t, TAIL + lane, o->events[lane], ORDERED);
 }
 
+static bool report_end(struct own *o, unsigned t)
+{
+	o->phase[t] = LOOK_MANY;
+	o->stamp[t] = 0;
+	o->alone[t] = 0;
+	return true;
+}
+
+static void write_eventfd(struct machine *m, unsigned t)
+{
+	machine_fence(m, t);  /* a system call */
+	machine_note("writes to the eventfd", 1);
+	own(m)->written = 1;
+}
+
 /* Whether the event is reported. */
-static bool report(struct machine *m, unsigned t)
+static bool report(struct machine *m, unsigned t, const struct scene *s)
 {
 	struct own *o = own(m);
 
@@ -138,12 +165,14 @@ static bool report(struct machine *m, unsigned t)
 	case STAMP:
 		o->stamp[t] = take_stamp(m, t);
 		return false;
-	default:
+	case PUBLISH:
 		publish(m, t);
-		o->phase[t] = LOOK_MANY;
-		o->stamp[t] = 0;
-		o->alone[t] = 0;
-		return true;
+		return s->sleeper && o->lane[t] == 0 ? false : report_end(o, t);
+	case LOOK_ATTENTION:
+		return machine_load(m, t, ATTENTION, RELAXED) ? false : report_end(o, t);
+	default:
+		write_eventfd(m, t);
+		return report_end(o, t);
 	}
 }
 
@@ -183,7 +212,7 @@ static void act(struct machine *m, unsigned t, char what)
 		listen(m, t, (unsigned)(what - 'a'));
 }
 
-static bool thread(struct machine *m, unsigned t, const char *script)
+static bool thread(struct machine *m, unsigned t, const char *script, const struct scene *s)
 {
 	const char what = script[own(m)->pc[t]];
 
@@ -191,14 +220,14 @@ static bool thread(struct machine *m, unsigned t, const char *script)
 		return false;
 	if (what != 'e')
 		act(m, t, what);
-	if (what != 'e' || report(m, t))
+	if (what != 'e' || report(m, t, s))
 		own(m)->pc[t]++;
 	return true;
 }
 
 /* ---- the server ---- */
 
-enum { ASK, LOOK_LANES, LOOK, COUNTER, LOOK_LANES_AGAIN, LOOK_AGAIN };
+enum { ASK, HEAR, WAKE, LOOK_LANES, LOOK, COUNTER, HEAR_AGAIN, WAKE_AGAIN, LOOK_LANES_AGAIN, LOOK_AGAIN };
 
 static void book(struct machine *m, unsigned lane)
 {
@@ -217,6 +246,27 @@ static void book(struct machine *m, unsigned lane)
 	o->booked[lane]++;
 }
 
+/* Of the lane's next event, as it counts in the merge. */
+static uint8_t stamp_of(const struct machine *m, const struct own *o, unsigned lane)
+{
+	const uint8_t next = o->booked[lane], stamp = o->stamps[lane][next];
+	uint8_t floor = o->floor[lane];
+
+	if (is(m, STAMPS_RAISED_EARLY) && next >= o->found[0][lane])
+		floor = o->counter;
+	return stamp < floor ? floor : stamp;
+}
+
+/* After both looks, as lane_age(). */
+static void age(struct own *o, unsigned lane)
+{
+	if (o->booked[lane] < o->mark[lane])
+		return;
+	o->floor[lane] = o->mark_floor[lane];
+	o->mark[lane] = o->found[1][lane];
+	o->mark_floor[lane] = o->counter;
+}
+
 /* Whether the next event of the lane belongs to this round. */
 static bool takes(const struct machine *m, const struct own *o, unsigned lane)
 {
@@ -224,8 +274,7 @@ static bool takes(const struct machine *m, const struct own *o, unsigned lane)
 
 	if (next < o->found[0][lane] && !is(m, STAMPS_FIRST_BOUND))
 		return true;
-	return next < o->found[1][lane] &&
-	       (is(m, STAMPS_NO_BOUND) || o->stamps[lane][next] <= o->counter);
+	return next < o->found[1][lane] && (is(m, STAMPS_NO_BOUND) || stamp_of(m, o, lane) < o->counter);
 }
 
 static void merge(struct machine *m)
@@ -237,7 +286,7 @@ static void merge(struct machine *m)
 		best = LANES_MAX;
 		for (i = 0; i < LANES_MAX; i++)
 			if (takes(m, o, i) && (best == LANES_MAX ||
-			    o->stamps[i][o->booked[i]] < o->stamps[best][o->booked[best]]))
+			    stamp_of(m, o, i) < stamp_of(m, o, best)))
 				best = i;
 		if (best < LANES_MAX)
 			book(m, best);
@@ -249,6 +298,8 @@ static void round_end(struct machine *m)
 	struct own *o = own(m);
 	unsigned i, k;
 
+	for (i = o->asleep ? 1 : 0; i < o->lanes; i++)
+		age(o, i);
 	merge(m);
 	for (i = 0; i < LANES_MAX; i++)
 		for (k = o->booked[i]; k < EVENTS; k++)
@@ -266,6 +317,8 @@ static bool look(struct machine *m, unsigned t, unsigned which)
 {
 	struct own *o = own(m);
 
+	if (o->look == 0 && o->asleep)
+		o->look++;
 	o->found[which][o->look] = machine_load(m, t, TAIL + o->look, ORDERED);
 	if (++o->look < o->lanes)
 		return false;
@@ -277,7 +330,28 @@ static void ask(struct machine *m, unsigned t)
 {
 	if (machine_load(m, t, REQUEST, ORDERED))
 		own(m)->wanted = own(m)->told[FLAGS];
-	own(m)->server_pc = is(m, STAMPS_COUNTER_FIRST) ? COUNTER : LOOK_LANES;
+	if (is(m, STAMPS_COUNTER_FIRST))
+		own(m)->server_pc = COUNTER;
+	else
+		own(m)->server_pc = own(m)->asleep && !is(m, STAMPS_SLEEPERS_LATE) ? HEAR : LOOK_LANES;
+}
+
+/* Asks the ring that sleeps. */
+static void hear(struct machine *m, unsigned t)
+{
+	struct own *o = own(m);
+	const uint8_t look = o->server_pc == HEAR ? LOOK_LANES : LOOK_LANES_AGAIN;
+
+	machine_fence(m, t);  /* a system call */
+	o->server_pc = o->written ? o->server_pc + 1 : look;
+	o->written = 0;
+}
+
+static void wake(struct machine *m, unsigned t)
+{
+	machine_modify(m, t, ATTENTION, 0, 0, 0);
+	own(m)->asleep = 0;
+	own(m)->server_pc++;
 }
 
 static void looked(struct machine *m)
@@ -302,8 +376,10 @@ static void counter(struct machine *m, unsigned t)
 	o->counter = machine_ticks(m, t, is(m, STAMPS_LOOK_NOT_HELD) ? TICKS_AFTER : TICKS_BETWEEN);
 	if (is(m, STAMPS_COUNTER_LAST))
 		round_end(m);
+	else if (is(m, STAMPS_COUNTER_FIRST))
+		o->server_pc = LOOK_LANES;
 	else
-		o->server_pc = is(m, STAMPS_COUNTER_FIRST) ? LOOK_LANES : LOOK_LANES_AGAIN;
+		o->server_pc = o->asleep && !is(m, STAMPS_SLEEPERS_ONCE) ? HEAR_AGAIN : LOOK_LANES_AGAIN;
 }
 
 static void look_again(struct machine *m, unsigned t)
@@ -335,6 +411,14 @@ static bool server(struct machine *m, unsigned t)
 			return false;
 		ask(m, t);
 		return true;
+	case HEAR:
+	case HEAR_AGAIN:
+		hear(m, t);
+		return true;
+	case WAKE:
+	case WAKE_AGAIN:
+		wake(m, t);
+		return true;
 	case LOOK_LANES:
 	case LOOK_LANES_AGAIN:
 		if (o->server_pc == LOOK_LANES || !is(m, STAMPS_LANES_ONCE))
@@ -363,7 +447,7 @@ static const char *script(const struct machine *m, const struct scene *s, unsign
 
 static bool step(struct machine *m, unsigned t, const struct scene *s)
 {
-	return t == s->threads ? server(m, t) : thread(m, t, script(m, s, t));
+	return t == s->threads ? server(m, t) : thread(m, t, script(m, s, t), s);
 }
 
 static void end(struct machine *m)
@@ -386,6 +470,12 @@ static const struct scene lanes = { .script = { "em|xer" }, .no_fence = { "emxer
 /* One client lies, which harms no promise to others: all that was reported before a request is booked. */
 static const struct scene liar = { .script = { "le0", "mcaer" }, .threads = 2,
 	.lanes = 1, .rounds = 2 };
+/* Two processes of several threads each; the first one's ring sleeps. */
+static const struct scene sleeper = { .script = { "me0", "mae1r" }, .threads = 2, .lanes = 2, .rounds = 2,
+	.sleeper = true };
+/* Who sleeps may lie as well. */
+static const struct scene sleeping_liar = { .script = { "le0", "maer" }, .threads = 2, .lanes = 2, .rounds = 2,
+	.sleeper = true };
 
 #define SCENE(scene, thread_names_of_it, count) \
 static void scene##_init(struct machine *m) \
@@ -405,3 +495,5 @@ SCENE(pair, two_names, 2);
 SCENE(chain, thread_names, 3);
 SCENE(lanes, one_names, 1);
 SCENE(liar, two_names, 2);
+SCENE(sleeper, two_names, 2);
+SCENE(sleeping_liar, two_names, 2);
