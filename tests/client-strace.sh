@@ -19,7 +19,8 @@ mkfifo "$t/in" "$t/out" || exit 1
 exec 8>"$t/in" 9<"$t/out"
 read -r _ <&9
 # LeakSanitizer cannot work in a program that is traced.
-ASAN_OPTIONS="${ASAN_OPTIONS:+$ASAN_OPTIONS:}detect_leaks=0" strace -f -o "$t/trace" "$program" --million "$t/sock" >/dev/null 8>&- 9<&-
+ASAN_OPTIONS="${ASAN_OPTIONS:+$ASAN_OPTIONS:}detect_leaks=0" \
+	strace -f -o "$t/trace" "$program" --million "$t/sock" >/dev/null 8>&- 9<&-
 status=$?
 exec 8>&-
 wait
