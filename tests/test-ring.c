@@ -450,7 +450,7 @@ START_TEST(what_the_client_dropped_is_counted)
 	loop_drain(loop);
 	ck_assert_uint_eq(registry_counters(util->reg)->events_lost, 5);
 	p.lane->dropped = UINT64_MAX;
-	loop_drain(loop);
+	ring_set_drain(&set);  /* once, whether it is time for the timer or not */
 	ck_assert_uint_eq(registry_counters(util->reg)->events_lost, 5 + UINT64_C(0xffffffff));
 	munmap(memory, TTALLOC_RING_SIZE);
 	ring_free(r);
