@@ -1,27 +1,27 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later
  *
- * history.c - keys, their chains of events, and who goes when there is no room; see history.h.
+ * history.c - heads, their chains of events, and who goes when there is no room; see history.h.
  */
 #include "tracker/history.h"
 
 #include <assert.h>
 #include <string.h>
 
-#define SCOUT 16
+#define SWEEP 1024  /* heads that are looked at for one that may go */
+#define SPARED 32   /* of these, for having been touched */
+#define AHEAD 16
+
+#define LASTED_LOW_BITS 28
+#define LASTED_MAX ((UINT64_C(1) << (14 + LASTED_LOW_BITS)) - 1)
+#define SOLO_SIZE_MAX ((UINT64_C(1) << 36) - 1)
 
 static_assert(sizeof(struct history_event) == 32, "an event is 32 bytes");
-static_assert(sizeof(struct history_key) == 48, "a key is 48 bytes");
+static_assert(sizeof(struct history_solo) == 32, "an everyday life is 32 bytes");
+static_assert(sizeof(union history_head) == 32, "a head is 32 bytes");
 
-/* Half as many keys as events: a buffer that lives and dies often needs one key and many events, one that does so
- * once needs one of each. */
-static uint32_t keys_for(uint32_t max_events)
+size_t history_heads_size(uint32_t max_events)
 {
-	return max_events / 2 + 2;
-}
-
-size_t history_keys_size(uint32_t max_events)
-{
-	return (size_t)keys_for(max_events) * sizeof(struct history_key);
+	return ((size_t)max_events + 1) * sizeof(union history_head);
 }
 
 size_t history_events_size(uint32_t max_events)
@@ -29,291 +29,441 @@ size_t history_events_size(uint32_t max_events)
 	return ((size_t)max_events + 1) * sizeof(struct history_event);
 }
 
+size_t history_persons_size(void)
+{
+	return HISTORY_PERSONS * sizeof(struct history_person);
+}
+
 void history_init(struct history *h, struct index *index, uint64_t seed, uint32_t max_events, uint32_t per_key,
-		  void *keys, void *events)
+		  void *heads, void *events, void *persons, uint64_t *dropped)
 {
 	*h = (struct history){
-		.key = keys,
+		.head = heads,
 		.event = events,
+		.person = persons,
 		.index = index,
+		.dropped = dropped,
 		.seed = seed,
-		.max_keys = keys_for(max_events),
 		.max_events = max_events,
 		.per_key = per_key,
-		.used_keys = 1,
+		.used_heads = 1,
 		.used_events = 1,
 	};
 }
 
 void history_clear(struct history *h)
 {
-	h->key[0] = (struct history_key){ 0 };
-	h->used_keys = 1;
-	h->used_events = 1;
-	h->free_keys = 0;
-	h->free_events = 0;
-	h->keys = 0;
-	h->events = 0;
-	h->scout = 0;
+	h->used_heads = h->used_events = 1;
+	h->free_heads = h->free_events = 0;
+	h->hand = 0;
+	h->heads = h->pinned = h->events = 0;
 }
 
-/* ---- the ring of keys by last touch: key[0].older is the newest, key[0].newer the oldest ---- */
-
-static void ring_remove(struct history *h, uint32_t k)
+uint64_t history_memory(const struct history *h)
 {
-	h->key[h->key[k].newer].older = h->key[k].older;
-	h->key[h->key[k].older].newer = h->key[k].newer;
+	return (uint64_t)h->used_heads * sizeof(*h->head) + (uint64_t)h->used_events * sizeof(*h->event);
 }
 
-static void ring_add_newest(struct history *h, uint32_t k)
+void history_person_add(struct history *h, const struct history_person *person)
 {
-	uint32_t second = h->key[0].older;
-
-	h->key[k].older = second;
-	h->key[k].newer = 0;
-	h->key[second].newer = k;
-	h->key[0].older = k;
+	h->person[person->serial % HISTORY_PERSONS] = *person;
 }
 
-/* ---- room ---- */
-
-static void event_free(struct history *h, uint32_t e)
+bool history_person_get(const struct history *h, uint32_t serial, struct history_person *out)
 {
-	h->event[e].next = h->free_events & 0xffffff;
-	h->free_events = e;
-	h->events--;
+	*out = h->person[serial % HISTORY_PERSONS];
+	return out->serial == serial;
 }
 
-static void drop_oldest(struct history *h, struct history_key *k)
+/* ---- heads ---- */
+
+static uint32_t hash_of(const struct history *h, uint32_t head)
+{
+	return history_hash(h->seed, h->head[head].key.device, h->head[head].key.address);
+}
+
+static uint32_t tag_of(const struct history_key *k)
+{
+	return index_tag_head(k->type, k->owner);
+}
+
+uint32_t history_find(const struct history *h, uint32_t hash, const struct history_id *id)
+{
+	struct index_cursor c = index_find(h->index, hash);
+	uint32_t tag = index_tag_head(id->type, id->owner);
+	uint64_t e;
+
+	while ((e = index_next(&c)) != 0)
+		if (index_entry_tag(e) == tag && history_is(h, index_entry_value(e), id))
+			return index_entry_value(e);
+	return 0;
+}
+
+/* All events of a key go back; only the last one is written to. */
+static void free_chain(struct history *h, struct history_key *k)
+{
+	if (!k->count)
+		return;
+	h->event[k->last].next = h->free_events;
+	h->free_events = k->first;
+	h->events -= k->count;
+	k->count = 0;
+}
+
+void history_forget(struct history *h, uint32_t head)
+{
+	struct history_key *k = &h->head[head].key;
+
+	if (k->form == HISTORY_SOLO) {
+		h->events--;
+	} else {
+		free_chain(h, k);
+		h->pinned -= k->pinned;
+	}
+	if (!k->carried)
+		index_remove(h->index, hash_of(h, head), tag_of(k), head);
+	*k = (struct history_key){ .form = HISTORY_NONE, .owner = h->free_heads };
+	h->free_heads = head;
+	h->heads--;
+}
+
+/* Asks for the memory that forgetting a head will look at, some heads before the hand gets there. */
+static void ask_ahead(const struct history *h)
+{
+	uint32_t head = h->hand + AHEAD < h->used_heads ? h->hand + AHEAD : 1;
+	const struct history_key *k = &h->head[head].key;
+
+	if (k->form == HISTORY_NONE)
+		return;
+	if (!k->carried)
+		index_prefetch(h->index, hash_of(h, head));
+	history_prefetch(h, head);
+}
+
+/* Gives up the next head that may go, but not `keep`. False: there is none near the hand. */
+static bool evict(struct history *h, uint32_t keep)
+{
+	unsigned spared = 0;
+
+	if (h->heads == h->pinned)
+		return false;
+	for (unsigned i = 0; i < SWEEP; i++) {
+		h->hand = h->hand + 1 < h->used_heads ? h->hand + 1 : 1;
+		ask_ahead(h);
+		struct history_key *k = &h->head[h->hand].key;
+		if (k->form == HISTORY_NONE || h->hand == keep || (k->form == HISTORY_KEY && k->pinned))
+			continue;
+		if (!k->touched || spared == SPARED) {
+			history_forget(h, h->hand);
+			return true;
+		}
+		k->touched = 0;
+		spared++;
+	}
+	return false;
+}
+
+/* Room for one more event. */
+static bool make_room(struct history *h, uint32_t keep)
+{
+	while (h->events >= h->max_events)
+		if (!evict(h, keep))
+			return false;
+	return true;
+}
+
+/* A new head that a live buffer carries; 0 = no room. */
+static uint32_t head_new(struct history *h, const struct history_id *id, enum history_form form)
+{
+	if (!h->free_heads && h->used_heads > h->max_events && !evict(h, 0))
+		return 0;
+	uint32_t head = h->free_heads;
+	if (head)
+		h->free_heads = h->head[head].key.owner;
+	else
+		head = h->used_heads++;
+	h->heads++;
+	h->head[head].key = (struct history_key){
+		.address = id->address,
+		.owner = id->owner,
+		.form = (unsigned)form & 3,
+		.type = id->type & 7U,
+		.device = id->device & 1023U,
+		.carried = 1,
+	};
+	return head;
+}
+
+/* ---- events ---- */
+
+/* What is remembered is less than max_events, so there is a free one. */
+static uint32_t event_take(struct history *h)
+{
+	uint32_t e = h->free_events;
+
+	if (!e)
+		return h->used_events++;
+	h->free_events = h->event[e].next;
+	ahead_write(&h->event[h->free_events]);
+	return e;
+}
+
+static void chain_add(struct history *h, struct history_key *k, uint32_t e, const struct history_event *event)
+{
+	h->event[e] = *event;
+	h->event[e].next = 0;
+	if (k->count)
+		h->event[k->last].next = e;
+	else
+		k->first = e;
+	k->last = e;
+	k->count = (k->count + 1U) & 1023U;
+}
+
+static uint32_t chain_take_oldest(struct history *h, struct history_key *k)
 {
 	uint32_t e = k->first;
 
 	k->first = h->event[e].next;
-	k->count--;
-	if (!k->count)
-		k->last = 0;
-	event_free(h, e);
-}
-
-void history_forget(struct history *h, uint32_t key)
-{
-	struct history_key *k = &h->key[key];
-
-	while (k->count)
-		drop_oldest(h, k);
-	index_remove(h->index, history_hash(h->seed, k->device, k->address), index_tag_key(k->type, k->owner), key);
-	if (!k->pinned)
-		ring_remove(h, key);
-	memset(k, 0, sizeof(*k));
-	k->older = h->free_keys;
-	h->free_keys = key;
-	h->keys--;
-}
-
-/* Who goes next is known long before: asks for the memory that forgetting it will look at, SCOUT keys ahead. A scout
- * that lost its way, since its key was touched or has gone, starts again at the oldest. */
-static void scout(struct history *h, uint32_t victim)
-{
-	const struct history_key *k;
-
-	if (h->scout == victim)
-		h->scout = 0;
-	if (!h->scout) {
-		h->scout = victim;
-		for (int i = 0; i < SCOUT; i++)
-			h->scout = h->key[h->scout].newer;
-	}
-	h->scout = h->key[h->scout].newer;
-	k = &h->key[h->scout];
-	__builtin_prefetch(&h->key[k->newer], 1);
-	__builtin_prefetch(&h->event[k->first], 1);
-	index_prefetch(h->index, history_hash(h->seed, k->device, k->address));
-}
-
-/* Makes room by giving up the key that was touched longest ago; `keep` is not given up. */
-static bool evict(struct history *h, uint32_t keep)
-{
-	uint32_t k = h->key[0].newer;
-
-	if (k && k == keep)
-		k = h->key[k].newer;
-	if (!k)
-		return false;
-	scout(h, k);
-	history_forget(h, k);
-	return true;
-}
-
-static uint32_t key_alloc(struct history *h)
-{
-	if (!h->free_keys && h->used_keys == h->max_keys && !evict(h, 0))
-		return 0;
-	uint32_t k = h->free_keys;
-	if (k)
-		h->free_keys = h->key[k].older;
-	else
-		k = h->used_keys++;
-	h->keys++;
-	return k;
-}
-
-static uint32_t event_alloc(struct history *h, uint32_t key)
-{
-	/* A key that got no event when there was no room has none to give. */
-	while (!h->free_events && h->used_events > h->max_events)
-		if (!evict(h, key))
-			return 0;
-	uint32_t e = h->free_events;
-	if (e)
-		h->free_events = h->event[e].next;
-	else
-		e = h->used_events++;
-	h->events++;
+	k->count = (k->count - 1U) & 1023U;
 	return e;
 }
 
-/* ---- keys ---- */
-
-uint32_t history_find(const struct history *h, uint32_t hash, unsigned device, unsigned type, uint64_t address,
-		      uint32_t serial)
+static void drop_oldest(struct history *h, struct history_key *k)
 {
-	struct index_cursor c = index_find(h->index, hash);
-	uint32_t tag = index_tag_key(type, serial);
-	uint64_t e;
+	uint32_t e = chain_take_oldest(h, k);
 
-	while ((e = index_next(&c)) != 0) {
-		if (index_entry_tag(e) != tag)
-			continue;
-		const struct history_key *k = &h->key[index_entry_value(e)];
-		if (k->address == address && k->owner == serial && k->device == device)
-			return index_entry_value(e);
-	}
-	return 0;
+	h->event[e].next = h->free_events;
+	h->free_events = e;
+	h->events--;
 }
 
-/* Makes room for one more key at the address: the oldest that is not pinned goes. Keys stand in order of their
- * making. */
+static struct history_event solo_event(const struct history *h, const struct history_solo *s)
+{
+	uint64_t lasted = (uint64_t)s->lasted_high << LASTED_LOW_BITS | s->lasted_low;
+	struct history_person owner;
+
+	return (struct history_event){
+		.time = s->end - lasted,
+		.kind = HISTORY_LIFE,
+		.pid = history_person_get(h, s->owner, &owner) ? owner.pid : 0,
+		.size = s->size,
+		.end = s->end,
+	};
+}
+
+/* From now on the head counts, and its life stands in a chain. */
+static struct history_key *make_key(struct history *h, uint32_t head)
+{
+	struct history_solo solo = h->head[head].solo;
+	struct history_key *k = &h->head[head].key;
+
+	if (solo.form == HISTORY_KEY)
+		return k;
+	struct history_event life = solo_event(h, &solo);
+	*k = (struct history_key){
+		.address = solo.address,
+		.owner = solo.owner,
+		.form = HISTORY_KEY,
+		.type = solo.type,
+		.device = solo.device,
+		.carried = solo.carried,
+		.unsure = solo.unsure,
+		.touched = 1,
+		.allocs = 1,
+		.frees = 1,
+	};
+	chain_add(h, k, event_take(h), &life);
+	return k;
+}
+
+void history_append(struct history *h, uint32_t head, const struct history_event *event)
+{
+	if (!h->per_key)
+		return;
+	struct history_key *k = make_key(h, head);
+
+	k->touched = 1;
+	while (k->count > h->per_key)
+		drop_oldest(h, k);
+	if (k->count < h->per_key && make_room(h, head)) {
+		h->events++;
+		chain_add(h, k, event_take(h), event);
+	} else if (k->count) {
+		chain_add(h, k, chain_take_oldest(h, k), event);
+	} else {
+		++*h->dropped;
+	}
+}
+
+/* ---- heads of live buffers ---- */
+
+/* Nothing else is at the address, for nearly all. */
+bool history_carry(struct history *h, uint32_t head, uint32_t hash, uint32_t tag, uint32_t value)
+{
+	struct history_key *k = &h->head[head].key;
+
+	k->touched = 1;
+	k->carried = 1;
+	if (index_replace_only(h->index, hash, tag_of(k), head, tag, value))
+		return true;
+	index_remove(h->index, hash, tag_of(k), head);
+	return false;
+}
+
+/* Makes room for one more head at the address: the one that went there first goes. Entries stand in the order in which
+ * they came. */
 static void make_room_at(struct history *h, uint32_t hash)
 {
 	struct index_cursor c = index_find(h->index, hash);
-	uint32_t oldest = 0, keys = 0;
+	uint32_t oldest = 0, heads = 0;
 	uint64_t e;
 
 	while ((e = index_next(&c)) != 0) {
-		if (!index_tag_is_key(index_entry_tag(e)))
+		if (!index_tag_is_head(index_entry_tag(e)))
 			continue;
-		keys++;
-		if (!oldest && !h->key[index_entry_value(e)].pinned)
+		heads++;
+		if (!oldest)
 			oldest = index_entry_value(e);
 	}
-	if (keys >= HISTORY_KEYS_AT_ADDRESS && oldest)
+	if (heads >= HISTORY_HEADS_AT_ADDRESS)
 		history_forget(h, oldest);
 }
 
-/* A key that is in no index yet; 0 = no room. */
-static uint32_t key_new(struct history *h, unsigned device, unsigned type, uint64_t address, uint32_t serial,
-			uint32_t uid)
+void history_release(struct history *h, uint32_t head, uint32_t hash, uint32_t tag, uint32_t value)
 {
-	uint32_t key = key_alloc(h);
+	struct history_key *k = &h->head[head].key;
 
-	if (!key) {
-		h->dropped++;
-		return 0;
-	}
-	h->key[key] = (struct history_key){
-		.address = address,
-		.owner = serial,
-		.uid = uid,
-		.device = (uint16_t)device,
-		.type = (uint8_t)type,
-	};
-	ring_add_newest(h, key);
-	return key;
-}
-
-uint32_t history_get(struct history *h, uint32_t hash, unsigned device, unsigned type, uint64_t address,
-		     uint32_t serial, uint32_t uid)
-{
-	if (!h->per_key)
-		return 0;
-	uint32_t key = history_find(h, hash, device, type, address, serial);
-	if (key) {
-		if (!h->key[key].pinned) {
-			ring_remove(h, key);
-			ring_add_newest(h, key);
+	if (!index_replace_only(h->index, hash, tag, value, tag_of(k), head)) {
+		index_remove(h->index, hash, tag, value);
+		make_room_at(h, hash);
+		if (index_insert(h->index, hash, tag_of(k), head) < 0) {
+			history_forget(h, head);
+			++*h->dropped;
+			return;
 		}
-		return key;
 	}
-	make_room_at(h, hash);
-	key = key_new(h, device, type, address, serial, uid);
-	if (key && index_insert(h->index, hash, index_tag_key(type, serial), key) < 0) {
-		history_forget(h, key);
-		h->dropped++;
+	k->carried = 0;
+}
+
+/* False: it takes a key and an event. */
+static bool life_is_solo(const struct history *h, const struct history_id *id, const struct history_event *life)
+{
+	struct history_person owner;
+
+	return life->size <= SOLO_SIZE_MAX && life->end >= life->time && life->end - life->time <= LASTED_MAX &&
+	       history_person_get(h, id->owner, &owner) && owner.pid == life->pid;
+}
+
+static uint32_t first_life(struct history *h, const struct history_id *id, const struct history_event *life)
+{
+	bool solo = life_is_solo(h, id, life);
+	uint32_t head = make_room(h, 0) ? head_new(h, id, solo ? HISTORY_SOLO : HISTORY_KEY) : 0;
+
+	if (!head) {
+		++*h->dropped;
 		return 0;
 	}
-	return key;
+	if (solo) {
+		struct history_solo *s = &h->head[head].solo;
+		uint64_t lasted = life->end - life->time;
+		s->end = life->end;
+		s->size = life->size & SOLO_SIZE_MAX;
+		s->lasted_low = (uint32_t)lasted & ((1U << LASTED_LOW_BITS) - 1);
+		s->lasted_high = (uint32_t)(lasted >> LASTED_LOW_BITS) & 0x3fffU;
+		h->events++;
+	} else {
+		h->head[head].key.allocs = h->head[head].key.frees = 1;
+		history_append(h, head, life);
+	}
+	return head;
 }
 
-/* Whether there is one entry of that hash. */
-static bool is_alone(const struct index *ix, uint32_t hash)
+uint32_t history_live(struct history *h, uint32_t head, const struct history_id *id, const struct history_event *life)
 {
-	struct index_cursor c = index_find(ix, hash);
-
-	return index_next(&c) && !index_next(&c);
-}
-
-uint32_t history_get_for_end(struct history *h, uint32_t hash, unsigned device, unsigned type, uint64_t address,
-			     uint32_t serial, uint32_t uid, uint32_t tag, uint32_t value, bool *replaced)
-{
-	uint32_t key;
-
-	*replaced = false;
-	if (!h->per_key || !is_alone(h->index, hash))
-		return history_get(h, hash, device, type, address, serial, uid);
-	/* Making room may move entries, but adds none. */
-	key = key_new(h, device, type, address, serial, uid);
-	if (key)
-		*replaced = index_replace_only(h->index, hash, tag, value, index_tag_key(type, serial), key);
-	return key;
-}
-
-void history_append(struct history *h, uint32_t key, const struct history_event *event)
-{
-	struct history_key *k = &h->key[key];
-
-	while (k->count && k->count >= h->per_key)
-		drop_oldest(h, k);
 	if (!h->per_key)
-		return;
-	uint32_t e = event_alloc(h, key);
-	if (!e && k->count) {
-		drop_oldest(h, k);
-		e = event_alloc(h, key);
+		return head;
+	if (!head)
+		return first_life(h, id, life);
+	struct history_key *k = make_key(h, head);
+	k->allocs++;
+	k->frees++;
+	k->unsure = 0;
+	history_append(h, head, life);
+	return head;
+}
+
+uint32_t history_begin(struct history *h, uint32_t head, const struct history_id *id, const struct history_event *alloc)
+{
+	if (!h->per_key)
+		return 0;
+	if (!head)
+		head = head_new(h, id, HISTORY_KEY);
+	if (!head) {
+		++*h->dropped;
+		return 0;
 	}
-	if (!e) {
-		h->dropped++;
-		return;
+	struct history_key *k = make_key(h, head);
+	k->pinned = 1;
+	k->allocs++;
+	h->pinned++;
+	history_append(h, head, alloc);
+	return head;
+}
+
+void history_end(struct history *h, uint32_t head, bool freed)
+{
+	struct history_key *k = &h->head[head].key;
+
+	k->pinned = 0;
+	h->pinned--;
+	if (freed) {
+		k->frees++;
+		k->unsure = 0;
 	}
-	h->event[e] = *event;
-	h->event[e].next = 0;
-	if (k->count)
-		h->event[k->last].next = e & 0xffffff;
+}
+
+/* ---- reading ---- */
+
+uint64_t history_allocs(const struct history *h, uint32_t head)
+{
+	return h->head[head].key.form == HISTORY_SOLO ? 1 : h->head[head].key.allocs;
+}
+
+uint64_t history_frees(const struct history *h, uint32_t head)
+{
+	return h->head[head].key.form == HISTORY_SOLO ? 1 : h->head[head].key.frees;
+}
+
+uint64_t history_time(const struct history *h, uint32_t head)
+{
+	const struct history_key *k = &h->head[head].key;
+
+	if (k->form == HISTORY_SOLO)
+		return h->head[head].solo.end;
+	if (!k->count)
+		return 0;
+	const struct history_event *e = &h->event[k->last];
+	return e->kind == HISTORY_LIFE ? e->end : e->time;
+}
+
+bool history_each(const struct history *h, uint32_t head, uint32_t *pos, struct history_event *out)
+{
+	const struct history_key *k = &h->head[head].key;
+	uint32_t e;
+
+	if (k->form == HISTORY_SOLO) {
+		if (!*pos)
+			*out = solo_event(h, &h->head[head].solo);
+		return !(*pos)++;
+	}
+	if (*pos)
+		e = h->event[*pos].next;
 	else
-		k->first = e;
-	k->last = e;
-	k->count++;
-}
-
-void history_pin(struct history *h, uint32_t key)
-{
-	if (!h->key[key].pinned)
-		ring_remove(h, key);
-	h->key[key].pinned = 1;
-}
-
-void history_unpin(struct history *h, uint32_t key)
-{
-	if (h->key[key].pinned)
-		ring_add_newest(h, key);
-	h->key[key].pinned = 0;
+		e = k->count ? k->first : 0;
+	if (!e)
+		return false;
+	*out = h->event[e];
+	*pos = e;
+	return true;
 }

@@ -2,18 +2,25 @@
  *
  * history.h - what is remembered of an address, also after its buffer was freed.
  *
- * A key stands for (device, type, address, owner) and has a chain of 32-byte events in order of time. The everyday
- * life of a buffer, allocated and freed by its owner with one reference, is one event (HISTORY_LIFE); it is
- * written when the buffer goes, since until then the live record itself tells it. Only what does not fit that
- * (references, resizes, foreign and double frees) is written as it happens.
+ * A *head* stands for (device, type, address, owner). Of most addresses nothing is to be told but that a buffer was
+ * allocated and freed by its owner with one reference: an everyday life. One such life is 32 bytes, head and event in
+ * one (HISTORY_SOLO). From the second event on, or when the life was not an everyday one, the head counts what there
+ * was (HISTORY_KEY) and has a chain of 32-byte events, the oldest first; there an everyday life is one event, too
+ * (HISTORY_LIFE). A life is written down when the buffer goes, since until then the live record itself tells it; only
+ * what does not fit that (references, resizes, foreign and double frees) is written as it happens.
  *
- * Bounded three times. A key keeps at most `per_key` events and reuses its own oldest, so that an address with a
- * busy life costs the others nothing. An address keeps at most HISTORY_KEYS_AT_ADDRESS keys, the newest: one
- * process after the other allocates at the same place, for ever. When all events or keys are in use, the key that
- * was touched longest ago goes; keys with a live buffer's events are pinned and do not go.
+ * Where heads are found. While its owner has a live buffer at that place, a head is *carried* by the buffer's record,
+ * which has its number, and stands nowhere else. Otherwise it has an entry in the registry's index, beside those of
+ * the live buffers of its address. Mostly nothing else is there: then the one entry is the buffer's and the head's by
+ * turns and never moves. Heads are made for live buffers only, so a new one is carried.
  *
- * Keys and events sit in memory that the caller provides and refer to each other by number (0 = none). Keys are found
- * through the registry's index: a key's entry stands beside those of the live buffers of its address.
+ * Bounded three times. A head keeps at most `per_key` events and reuses its own oldest, so that an address with a busy
+ * life costs the others nothing. An address keeps at most HISTORY_HEADS_AT_ADDRESS heads in the index, those whose
+ * buffers went last. When all events or heads are in use, a hand goes round the heads and takes the first that was
+ * not touched since it came by last, but not one that is *pinned*, in which a live buffer's events stand. (A list in
+ * order of use would be exact, and cost three cache misses per event.)
+ *
+ * Heads and events sit in memory that the caller provides and refer to each other by number (0 = none).
  */
 #ifndef TRACKER_HISTORY_H
 #define TRACKER_HISTORY_H
@@ -24,54 +31,98 @@
 
 #include "tracker/index.h"
 
-#define HISTORY_KEYS_AT_ADDRESS 256
-#define HISTORY_LIFE 0xff  /* kind of an event that is an ALLOC at `time` and a FREE at `end` */
+#define HISTORY_HEADS_AT_ADDRESS 256
+#define HISTORY_LIFE 31               /* kind of an event that is an ALLOC at `time` and a FREE at `end` */
+#define HISTORY_PERSONS (UINT32_C(1) << 20)
+
+/* Who an owner was. Remembered for the last HISTORY_PERSONS processes, much longer than their slots. */
+struct history_person {
+	uint32_t serial;
+	int32_t pid;
+	uint32_t uid;
+};
 
 struct history_event {
 	uint64_t time;
-	uint64_t size : 58;
-	uint64_t spare : 6;
-	int32_t pid;
-	uint32_t next : 24;  /* the following event of the key, or of the free list */
-	uint32_t kind : 8;   /* enum trace_kind or HISTORY_LIFE */
-	uint64_t end;        /* HISTORY_LIFE: time of the free; else the references left */
+	uint32_t next;        /* the following event of the head, or of the free list */
+	int32_t pid;          /* who did it */
+	uint64_t size : 59;
+	uint64_t kind : 5;    /* enum trace_kind or HISTORY_LIFE */
+	uint64_t end;         /* HISTORY_LIFE: time of the free; else the references left */
 };
 #define HISTORY_EVENTS_MAX ((UINT32_C(1) << 24) - 2)
 
+enum history_form {
+	HISTORY_NONE,         /* a free head; `owner` is the next one in their list */
+	HISTORY_SOLO,
+	HISTORY_KEY,
+};
+
+/* What is in each head: (address, owner, form, type, device, carried, touched, unsure). */
+struct history_solo {
+	uint64_t address;
+	uint32_t owner;       /* serial of the process */
+	uint32_t form : 2;
+	uint32_t type : 3;
+	uint32_t device : 10;
+	uint32_t carried : 1; /* by the record of a live buffer: it is not in the index */
+	uint32_t touched : 1; /* since the hand came by */
+	uint32_t unsure : 1;  /* a buffer of the owner was lost or forgotten here: the next free may be its, and no double one */
+	uint32_t lasted_high : 14;
+	uint64_t end;
+	uint64_t size : 36;
+	uint64_t lasted_low : 28;  /* end minus time: 42 bits of ns are 73 minutes; longer lives become a key */
+};
+
 struct history_key {
 	uint64_t address;
-	uint32_t owner;    /* serial of the process; 0 = this key is free */
-	uint32_t uid;      /* of the owner */
-	uint16_t device;
-	uint8_t type;
-	uint8_t pinned;    /* a live buffer has events here */
-	uint16_t count;    /* events in the chain */
-	uint8_t unsure;    /* a buffer of the owner was lost or forgotten here: the next free may be its, and no double one */
-	uint8_t spare;
-	uint32_t first;    /* oldest event */
-	uint32_t last;     /* newest event */
-	uint32_t allocs;   /* buffers that began here and are over, or pinned */
-	uint32_t frees;    /* buffers that ended here by a free */
-	uint32_t newer;    /* ring of keys by last touch; free list through `older` */
-	uint32_t older;
+	uint32_t owner;
+	uint32_t form : 2;
+	uint32_t type : 3;
+	uint32_t device : 10;
+	uint32_t carried : 1;
+	uint32_t touched : 1;
+	uint32_t unsure : 1;
+	uint32_t pinned : 1;  /* the ALLOC of the live buffer that carries it stands in the chain */
+	uint32_t count : 10;  /* events in the chain */
+	uint32_t spare : 3;
+	uint32_t first;       /* oldest event */
+	uint32_t last;        /* newest event */
+	uint32_t allocs;      /* buffers that began here and are over, or pinned */
+	uint32_t frees;       /* buffers that ended here by a free */
+};
+
+/* C allows reading the common first members through either. */
+union history_head {
+	struct history_solo solo;
+	struct history_key key;
 };
 
 struct history {
-	struct history_key *key;      /* [0] is the list head: .older = newest key, .newer = oldest key */
-	struct history_event *event;  /* [0] is unused */
+	union history_head *head;     /* [0] is unused, as is event[0] */
+	struct history_event *event;
+	struct history_person *person;
 	struct index *index;          /* not owned */
 	uint64_t seed;
-	uint32_t max_keys;
-	uint32_t max_events;
+	uint32_t max_events;          /* and as many heads */
 	uint32_t per_key;
-	uint32_t used_keys;           /* high-water mark of key[] */
+	uint32_t used_heads;          /* high-water marks */
 	uint32_t used_events;
-	uint32_t free_keys;           /* lists of returned ones */
+	uint32_t free_heads;          /* lists of returned ones */
 	uint32_t free_events;
-	uint32_t scout;               /* key whose memory was asked for last; 0 = start at the oldest */
-	uint32_t keys;                /* in use now */
-	uint32_t events;
-	uint64_t dropped;             /* events there was no room for */
+	uint32_t hand;
+	uint32_t heads;               /* in use now */
+	uint32_t pinned;              /* of these */
+	uint32_t events;              /* remembered now; a solo head is one */
+	uint64_t *dropped;            /* not owned: counts events there was no room for */
+};
+
+/* Which head. */
+struct history_id {
+	uint64_t address;
+	uint32_t owner;
+	uint16_t device;
+	uint8_t type;
 };
 
 /* The hash of everything at one address of one device, 28 bits.
@@ -84,16 +135,16 @@ static inline uint32_t history_hash(uint64_t seed, unsigned device, uint64_t add
 	return (uint32_t)(((uint64_t)m ^ (uint64_t)(m >> 64)) >> (64 - INDEX_HASH_BITS));
 }
 
-/* The index tags of live buffers and of history keys; the low bits of the owner's serial spare most wrong looks. */
+/* The index tags of live buffers and of heads; the low bits of the owner's serial spare most wrong looks. */
 static inline uint32_t index_tag_live(unsigned type, uint32_t serial)
 {
 	return type << 5 | (serial & 31);
 }
-static inline uint32_t index_tag_key(unsigned type, uint32_t serial)
+static inline uint32_t index_tag_head(unsigned type, uint32_t serial)
 {
 	return 1U << 8 | type << 5 | (serial & 31);
 }
-static inline bool index_tag_is_key(uint32_t tag)
+static inline bool index_tag_is_head(uint32_t tag)
 {
 	return tag >> 8;
 }
@@ -106,29 +157,67 @@ static inline uint32_t index_tag_owner(uint32_t tag)
 	return tag & 31;
 }
 
-size_t history_keys_size(uint32_t max_events);    /* bytes of the two areas */
+size_t history_heads_size(uint32_t max_events);    /* bytes of the three areas */
 size_t history_events_size(uint32_t max_events);
-/* `keys` and `events` are zeroed areas of those sizes. */
+size_t history_persons_size(void);
+/* `heads`, `events` and `persons` are zeroed areas of those sizes. */
 void history_init(struct history *h, struct index *index, uint64_t seed, uint32_t max_events, uint32_t per_key,
-		  void *keys, void *events);
-/* Forgets everything; the caller has cleared (or clears) the index entries of all keys. */
+		  void *heads, void *events, void *persons, uint64_t *dropped);
+/* Forgets everything but the persons; the caller has cleared (or clears) the index entries of all heads. */
 void history_clear(struct history *h);
+/* Bytes in use, without the index. */
+uint64_t history_memory(const struct history *h);
 
-/* The key, or 0. */
-uint32_t history_find(const struct history *h, uint32_t hash, unsigned device, unsigned type, uint64_t address,
-		      uint32_t serial);
-/* The same, made when it is not there; 0 when there is no room (counted in `dropped`). */
-uint32_t history_get(struct history *h, uint32_t hash, unsigned device, unsigned type, uint64_t address,
-		     uint32_t serial, uint32_t uid);
-/* The same for a buffer that ends: when nothing else is at its address, its index entry (tag, value) becomes that of
- * the key, and *replaced is true. */
-uint32_t history_get_for_end(struct history *h, uint32_t hash, unsigned device, unsigned type, uint64_t address,
-			     uint32_t serial, uint32_t uid, uint32_t tag, uint32_t value, bool *replaced);
-/* Adds to the chain of `key`, dropping the oldest event beyond the bounds; `e->next` is set here. */
-void history_append(struct history *h, uint32_t key, const struct history_event *e);
-void history_pin(struct history *h, uint32_t key);
-void history_unpin(struct history *h, uint32_t key);
-/* Removes a key, its events and its index entry. */
-void history_forget(struct history *h, uint32_t key);
+void history_person_add(struct history *h, const struct history_person *person);
+/* pid and uid of an owner; false when too many came after it. */
+bool history_person_get(const struct history *h, uint32_t serial, struct history_person *out);
+
+/* ---- reading ---- */
+
+/* Whether that number, which may be an old one, is the head of `id`. */
+static inline bool history_is(const struct history *h, uint32_t number, const struct history_id *id)
+{
+	const struct history_key *k = &h->head[number].key;
+
+	return number && number < h->used_heads && k->form != HISTORY_NONE && k->address == id->address &&
+	       k->owner == id->owner && k->device == id->device && k->type == id->type;
+}
+/* Asks for the event that the next one will be linked to; the head itself has been asked for before. */
+static inline void history_prefetch(const struct history *h, uint32_t head)
+{
+	const struct history_key *k = &h->head[head].key;
+
+	ahead_write(&h->event[k->form == HISTORY_KEY ? k->last : 0]);
+}
+/* The number of the head in the index, or 0. */
+uint32_t history_find(const struct history *h, uint32_t hash, const struct history_id *id);
+uint64_t history_allocs(const struct history *h, uint32_t head);
+uint64_t history_frees(const struct history *h, uint32_t head);
+/* When the newest event was; 0 = there is none. */
+uint64_t history_time(const struct history *h, uint32_t head);
+/* The events of a head in order of booking: *pos is 0 at the beginning; false = that was all. Of what is put out, `next`
+ * means nothing. */
+bool history_each(const struct history *h, uint32_t head, uint32_t *pos, struct history_event *out);
+
+/* ---- writing: heads of live buffers ---- */
+
+/* A buffer that is new at its address carries the head, whose index entry becomes that of the buffer (tag, value). False:
+ * it has none of its own there yet, since other entries came later. */
+bool history_carry(struct history *h, uint32_t head, uint32_t hash, uint32_t tag, uint32_t value);
+/* The buffer goes; its index entry (tag, value) becomes that of the head. */
+void history_release(struct history *h, uint32_t head, uint32_t hash, uint32_t tag, uint32_t value);
+/* An everyday life is over: `life` has time, end, size and pid. `head` is what carries the buffer, 0 for none; returns
+ * what does now, 0 when there was no room (counted in `dropped`). */
+uint32_t history_live(struct history *h, uint32_t head, const struct history_id *id, const struct history_event *life);
+/* More is to be told of the live buffer than an everyday life: its ALLOC is written down, and its head pinned. Returns
+ * as history_live(). */
+uint32_t history_begin(struct history *h, uint32_t head, const struct history_id *id, const struct history_event *alloc);
+/* The end of what was begun; `freed`: by the event that was written last, not forgotten by a control command. */
+void history_end(struct history *h, uint32_t head, bool freed);
+
+/* Adds to a head, giving up its oldest event beyond the bounds. */
+void history_append(struct history *h, uint32_t head, const struct history_event *e);
+/* Removes a head, its events and its index entry. */
+void history_forget(struct history *h, uint32_t head);
 
 #endif

@@ -18,17 +18,17 @@
 
 #define CAPACITY_MIN 2048U
 #define SLACK_MIN 1024U
-#define SHIFT_MANY 32U
 #define MIGRATE_SLOTS 32U          /* slots of the old table visited per change: done after 1/32 of its size */
 #define RELEASE_SLOTS (1U << 15)   /* give memory back in pieces of 256 KiB */
 
 static size_t table_bytes(const struct index_table *t)
 {
-	return (size_t)t->slots * sizeof(*t->entry);
+	return ((size_t)t->slots + INDEX_LINE) * sizeof(*t->entry);
 }
 
 static int table_new(struct index_table *t, uint64_t capacity, uint32_t slack)
 {
+	capacity = (capacity + INDEX_LINE - 1) / INDEX_LINE * INDEX_LINE;
 	uint64_t slots = capacity + slack;
 	if (slots > UINT32_MAX)
 		return -ENOMEM;
@@ -50,25 +50,33 @@ static void table_free(struct index_table *t)
 	*t = (struct index_table){ 0 };
 }
 
-/* Moves the entries from..to-1 one slot on, which is nearly always a few: a call would cost more than that. */
-static inline void shift_up(uint64_t *entry, uint32_t from, uint32_t to)
+/* Whether nothing goes on behind the line of that slot, so that what changes stays in it. */
+static bool line_ends(const struct index_table *t, uint32_t pos)
 {
-	if (to - from > SHIFT_MANY) {
-		memmove(entry + from + 1, entry + from, (size_t)(to - from) * sizeof(*entry));
-		return;
-	}
-	for (; to > from; to--)
-		entry[to] = entry[to - 1];
+	uint32_t last = pos | (INDEX_LINE - 1);
+
+	return !t->entry[last] && last < t->slots - 1;
 }
 
-static inline void shift_down(uint64_t *entry, uint32_t from, uint32_t to)
+/* Moves what stands in the line from `pos` on by one slot, up or down. All of the line is written: how much there is to
+ * move cannot be guessed. */
+static void line_shift_up(uint64_t *entry, uint32_t pos)
 {
-	if (to - from > SHIFT_MANY) {
-		memmove(entry + from - 1, entry + from, (size_t)(to - from) * sizeof(*entry));
-		return;
-	}
-	for (; from < to; from++)
-		entry[from - 1] = entry[from];
+	uint64_t *line = entry + pos / INDEX_LINE * INDEX_LINE;
+	unsigned at = pos % INDEX_LINE;
+
+	for (unsigned i = INDEX_LINE - 1; i > 0; i--)
+		line[i] = i > at ? line[i - 1] : line[i];
+}
+
+static void line_shift_down(uint64_t *entry, uint32_t pos)
+{
+	uint64_t *line = entry + pos / INDEX_LINE * INDEX_LINE;
+	unsigned at = pos % INDEX_LINE;
+
+	for (unsigned i = 0; i < INDEX_LINE - 1; i++)
+		line[i] = i >= at ? line[i + 1] : line[i];
+	line[INDEX_LINE - 1] = 0;
 }
 
 /* Puts `entry` at or behind slot *at, in order; *at is then its slot. -ENOSPC when that would use the last slot. */
@@ -81,11 +89,15 @@ static int table_insert(struct index_table *t, uint32_t *at, uint64_t entry)
 	/* The hash is the highest part of an entry. (That of the last hash wraps to 0: then there is nothing behind.) */
 	while (e[pos] && e[pos] - 1 < behind - 1)
 		pos++;
-	for (end = pos; e[end]; end++)
-		;
-	if (end == t->slots - 1)
-		return -ENOSPC;
-	shift_up(e, pos, end);
+	if (line_ends(t, pos)) {
+		line_shift_up(e, pos);
+	} else {
+		for (end = pos; e[end]; end++)
+			;
+		if (end == t->slots - 1)
+			return -ENOSPC;
+		memmove(e + pos + 1, e + pos, (size_t)(end - pos) * sizeof(*e));
+	}
 	e[pos] = entry;
 	*at = pos;
 	return 0;
@@ -107,9 +119,13 @@ static void table_remove(struct index_table *t, uint32_t pos)
 {
 	uint32_t end = pos + 1;
 
+	if (line_ends(t, pos)) {
+		line_shift_down(t->entry, pos);
+		return;
+	}
 	while (t->entry[end] && index_home(t, index_entry_hash(t->entry[end])) < end)
 		end++;
-	shift_down(t->entry, pos + 1, end);
+	memmove(t->entry + pos, t->entry + pos + 1, (size_t)(end - pos - 1) * sizeof(*t->entry));
 	t->entry[end - 1] = 0;
 }
 

@@ -2,8 +2,9 @@
  *
  * index.h - from (device, address) to slots: the one table every event goes through.
  *
- * 8-byte entries, sorted by hash, open addressing with linear probing. All entries of one hash are neighbours, so
- * every type and every owner at one address, and what is remembered of it, is found in one cache line or two.
+ * 8-byte entries, sorted by hash, open addressing with linear probing from the beginning of a cache line. All entries of
+ * one hash are neighbours, so every type and every owner at one address, and what is remembered of it, is found in one
+ * cache line, seldom two. (If probing began at any slot, 4 of 10 look-ups would go on into a line nobody asked for.)
  *
  *   entry = hash 28 bits | tag 9 bits | value 27 bits (stored + 1; an empty slot is 0)
  *
@@ -23,15 +24,18 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "tracker/ahead.h"
+
 #define INDEX_HASH_BITS 28
 #define INDEX_TAG_BITS 9
 #define INDEX_VALUE_BITS 27
 #define INDEX_VALUE_MAX ((UINT32_C(1) << INDEX_VALUE_BITS) - 2)
+#define INDEX_LINE 8U  /* entries per cache line */
 
 struct index_table {
 	uint64_t *entry;    /* NULL: no such table */
-	uint32_t capacity;  /* homes are 0..capacity-1 */
-	uint32_t slots;     /* capacity + slack; the last one is always empty */
+	uint32_t capacity;  /* a multiple of INDEX_LINE; homes are 0, INDEX_LINE, ... below it */
+	uint32_t slots;     /* capacity + slack; the last one is always empty, and INDEX_LINE more can be read */
 };
 
 /* Where the last lookup ended: one event looks for the same hash several times. */
@@ -95,7 +99,7 @@ static inline uint32_t index_entry_value(uint64_t e)
 /* The slot of `t` at which entries of `hash` would stand at the earliest. */
 static inline uint32_t index_home(const struct index_table *t, uint32_t hash)
 {
-	return (uint32_t)(((uint64_t)hash * t->capacity) >> INDEX_HASH_BITS);
+	return (uint32_t)(((uint64_t)hash * (t->capacity / INDEX_LINE)) >> INDEX_HASH_BITS) * INDEX_LINE;
 }
 
 static inline const uint64_t *index_start(const struct index *ix, uint32_t hash)
@@ -110,7 +114,31 @@ static inline const uint64_t *index_start(const struct index *ix, uint32_t hash)
 /* Asks the processor for the cache line a lookup of `hash` will start at. */
 static inline void index_prefetch(const struct index *ix, uint32_t hash)
 {
-	__builtin_prefetch(index_start(ix, hash));
+	ahead_read(index_start(ix, hash));
+}
+
+/* How many of the next INDEX_LINE entries have a smaller hash; they come first, and an empty slot has none. Counted
+ * without a branch: where to stop cannot be guessed, and a wrong guess costs more than the comparisons. */
+static inline unsigned index_smaller(const uint64_t *e, uint32_t hash)
+{
+	const uint64_t bound = (uint64_t)hash << (INDEX_TAG_BITS + INDEX_VALUE_BITS);
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < INDEX_LINE; i++)
+		n += e[i] - 1 < bound;
+	return n;
+}
+
+/* The first entry of that hash, or what stands where it would be. `e` is index_start(). */
+static inline const uint64_t *index_seek(const uint64_t *e, uint32_t hash)
+{
+	unsigned n;
+
+	do {
+		n = index_smaller(e, hash);
+		e += n;
+	} while (n == INDEX_LINE);
+	return e;
 }
 
 static inline struct index_cursor index_find(const struct index *ix, uint32_t hash)
@@ -118,9 +146,7 @@ static inline struct index_cursor index_find(const struct index *ix, uint32_t ha
 	struct index_memo *m = ix->memo;
 
 	if (m->hash != hash || m->changes != ix->changes) {
-		const uint64_t *e = index_start(ix, hash);
-		while (*e && index_entry_hash(*e) < hash)
-			e++;
+		const uint64_t *e = index_seek(index_start(ix, hash), hash);
 		*m = (struct index_memo){ .entry = e, .changes = ix->changes, .hash = hash };
 	}
 	return (struct index_cursor){ .entry = m->entry, .hash = hash };

@@ -18,9 +18,9 @@
 
 #include "client/ttalloc-proto.h"
 
-/* How many events ahead the index, and what it points at, are asked for. */
-#define AHEAD_INDEX 24
-#define AHEAD_ENTRIES 12
+#define BLOCK 256   /* events */
+#define GROUP 16    /* of these, for which memory is asked for at once */
+#define STAGES 4
 #define TYPES_OF_FREE ((1U << BUFFER_TYPES_OF_FREE) - 1)
 
 /* One event on its way through the rules. */
@@ -338,20 +338,37 @@ static void book_one(struct ingest *in, const struct event *e, uint64_t now)
 	book(&k);
 }
 
+/* A part of the group with that number, which may lie outside of the events. */
+static size_t group_size(size_t n, size_t group)
+{
+	size_t from = group * GROUP;
+
+	return from >= n ? 0 : n - from < GROUP ? n - from : GROUP;
+}
+
+/* While a group is booked, what the following ones need is on its way. */
+static void book_some(struct ingest *in, const struct event *events, size_t n, uint64_t now)
+{
+	struct registry_ahead ahead[BLOCK];
+	const size_t groups = (n + GROUP - 1) / GROUP;
+
+	for (size_t g = 0; g < groups + STAGES; g++) {
+		registry_ahead_index(in->registry, events + g * GROUP, group_size(n, g), ahead + g * GROUP);
+		if (g >= 1)
+			registry_ahead_entries(in->registry, group_size(n, g - 1), ahead + (g - 1) * GROUP);
+		if (g >= 2)
+			registry_ahead_history(in->registry, group_size(n, g - 2), ahead + (g - 2) * GROUP);
+		if (g >= 3)
+			registry_ahead_events(in->registry, group_size(n, g - 3), ahead + (g - 3) * GROUP);
+		for (size_t i = 0; g >= STAGES && i < group_size(n, g - STAGES); i++)
+			book_one(in, &events[(g - STAGES) * GROUP + i], now);
+	}
+}
+
 void ingest_events(struct ingest *in, const struct event *events, size_t n, uint64_t now)
 {
-	for (size_t at = 0; at < n + AHEAD_INDEX; at++) {
-		if (at < n)
-			registry_prefetch(in->registry, (unsigned)events[at].device, events[at].address);
-		if (at >= AHEAD_INDEX - AHEAD_ENTRIES && at - (AHEAD_INDEX - AHEAD_ENTRIES) < n) {
-			const struct event *e = &events[at - (AHEAD_INDEX - AHEAD_ENTRIES)];
-			/* An allocation seldom finds anything at its address. */
-			if (e->type != TTALLOC_MSG_ALLOC)
-				registry_prefetch_entries(in->registry, (unsigned)e->device, e->address);
-		}
-		if (at >= AHEAD_INDEX)
-			book_one(in, &events[at - AHEAD_INDEX], now);
-	}
+	for (size_t at = 0; at < n; at += BLOCK)
+		book_some(in, events + at, n - at < BLOCK ? n - at : BLOCK, now);
 }
 
 /* ---- replies ---- */

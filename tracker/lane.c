@@ -7,6 +7,8 @@
 #include <errno.h>
 #include <string.h>
 
+#include "tracker/ahead.h"
+
 #define AHEAD 8  /* records that are asked for before they are needed; more than that the processor sees by itself */
 
 /* The segment in which the next record is. */
@@ -68,7 +70,7 @@ int lane_take(struct lane *l, struct ttalloc_record *out)
 	size_t at = l->pos % TTALLOC_SEGMENT_RECORDS;
 
 	if (at + AHEAD < TTALLOC_SEGMENT_RECORDS)
-		__builtin_prefetch(&l->segment[at + AHEAD]);
+		ahead_read(&l->segment[at + AHEAD]);
 	memcpy(out, &l->segment[at], sizeof(*out));
 	if (out->seq != (uint32_t)l->pos)
 		return -EBADMSG;

@@ -10,11 +10,14 @@
 /* A buffer that is forgotten was not freed: its past up to here stays, without an end. */
 static void buffer_forget(struct registry *reg, const struct buffer *b)
 {
-	uint32_t key = registry_history_of(reg, b);
+	uint32_t head = registry_history_begun(reg, b);
 
-	if (key)
-		history_unpin(&reg->history, key);
+	if (head)
+		history_end(&reg->history, head, false);
 	registry_history_doubt(reg, b->process, b->device, b->address);
+	head = registry_history_head(reg, b);
+	if (head)
+		reg->history.head[head].key.unsure = 1;
 	registry_remove(reg, b, false);
 }
 
@@ -50,24 +53,24 @@ int registry_clean_step(struct registry *reg, uint32_t process, uint64_t *pos, u
 	return forget_step(reg, &filter, process == PROCESS_NONE, pos, budget, removed);
 }
 
-/* Forgets history keys from number *pos on: of one device, or all (-1). */
-static int forget_keys_step(struct registry *reg, int device, uint64_t *pos, unsigned budget)
+/* Forgets history from head *pos on: of one device, or all (-1). */
+static int forget_heads_step(struct registry *reg, int device, uint64_t *pos, unsigned budget)
 {
 	struct history *h = &reg->history;
 
 	if (!*pos)
 		*pos = 1;
-	for (; *pos < h->used_keys && budget; ++*pos, budget--) {
-		const struct history_key *k = &h->key[*pos];
-		if (k->owner && (device < 0 || k->device == device))
+	for (; *pos < h->used_heads && budget; ++*pos, budget--) {
+		const struct history_key *k = &h->head[*pos].key;
+		if (k->form != HISTORY_NONE && (device < 0 || k->device == (unsigned)device))
 			history_forget(h, (uint32_t)*pos);
 	}
 	reg->version++;
-	return *pos < h->used_keys;
+	return *pos < h->used_heads;
 }
 
-/* Positions of the second half of a device's reset: history keys. */
-#define POS_KEYS (UINT64_C(1) << 40)
+/* Positions of the second half of a device's reset: history. */
+#define POS_HEADS (UINT64_C(1) << 40)
 
 static void totals_forget(struct totals *t)
 {
@@ -91,14 +94,14 @@ int registry_reset_device_step(struct registry *reg, unsigned device, uint64_t *
 	struct buffer_filter filter = BUFFER_FILTER_ALL;
 
 	filter.device = (int)device;
-	if (*pos < POS_KEYS) {
+	if (*pos < POS_HEADS) {
 		if (!forget_step(reg, &filter, false, pos, budget, removed))
-			*pos = POS_KEYS;
+			*pos = POS_HEADS;
 		return 1;
 	}
-	uint64_t key = *pos - POS_KEYS;
-	int more = forget_keys_step(reg, (int)device, &key, budget * CHUNK);
-	*pos = POS_KEYS + key;
+	uint64_t head = *pos - POS_HEADS;
+	int more = forget_heads_step(reg, (int)device, &head, budget * CHUNK);
+	*pos = POS_HEADS + head;
 	if (more)
 		return 1;
 	device_forget(&reg->device[device]);
@@ -113,7 +116,7 @@ int registry_reset_history_step(struct registry *reg, uint64_t *pos, unsigned bu
 			reg->process[s].p.dismissed |= reg->process[s].p.ended;
 		reg->suspects = 0;
 	}
-	return forget_keys_step(reg, -1, pos, budget * CHUNK);
+	return forget_heads_step(reg, -1, pos, budget * CHUNK);
 }
 
 static void totals_reset_peak(struct totals *t)
@@ -173,7 +176,6 @@ void registry_reset(struct registry *reg)
 	(void)index_clear(&reg->holdings);
 	registry_accounts_clear(reg);
 	history_clear(&reg->history);
-	reg->history.dropped = 0;
 	reg->used_chunks = reg->used_holdings = 1;
 	reg->last_holding = 0;
 	reg->free_chunks = reg->free_holdings = 0;

@@ -8,154 +8,150 @@
 
 #include "tracker/registry-internal.h"
 
-uint32_t registry_history_of(const struct registry *reg, const struct buffer *b)
-{
-	const struct history_key *k = &reg->history.key[b->history];
+#define SIZE_MASK ((UINT64_C(1) << 59) - 1)
 
-	if (!b->history || b->history >= reg->history.used_keys)
-		return 0;
-	return k->pinned && k->address == b->address && k->device == b->device && k->type == b->type &&
-			       k->owner == reg->process[b->process].p.serial
-		       ? b->history
-		       : 0;
+static struct history_id id_of(const struct registry *reg, const struct buffer *b)
+{
+	return (struct history_id){
+		.address = b->address,
+		.owner = reg->process[b->process].p.serial,
+		.device = b->device,
+		.type = b->type,
+	};
 }
 
-static uint32_t history_key_of(struct registry *reg, const struct buffer *b)
+uint32_t registry_history_head(const struct registry *reg, const struct buffer *b)
 {
-	const struct process *p = &reg->process[b->process].p;
-	uint32_t key = history_get(&reg->history, registry_hash(reg, b->device, b->address), b->device, b->type, b->address,
-				   p->serial, p->uid);
+	struct history_id id = id_of(reg, b);
 
-	reg->counters.history_dropped = reg->history.dropped;
-	return key;
+	return history_is(&reg->history, b->history, &id) ? b->history : 0;
 }
 
-void registry_remember(struct registry *reg, uint32_t key, uint8_t kind, uint64_t time, uint64_t size, int32_t pid,
+uint32_t registry_history_begun(const struct registry *reg, const struct buffer *b)
+{
+	uint32_t head = registry_history_head(reg, b);
+	const struct history_key *k = &reg->history.head[head].key;
+
+	return head && k->form == HISTORY_KEY && k->pinned ? head : 0;
+}
+
+void registry_remember(struct registry *reg, uint32_t head, uint8_t kind, uint64_t time, uint64_t size, int32_t pid,
 		       uint64_t end)
 {
-	history_append(&reg->history, key, &(struct history_event){
-		.time = time, .size = size & ((UINT64_C(1) << 58) - 1), .pid = pid, .kind = kind, .end = end });
-	reg->counters.history_dropped = reg->history.dropped;
+	history_append(&reg->history, head, &(struct history_event){
+		.time = time, .size = size & SIZE_MASK, .pid = pid, .kind = kind & 31U, .end = end });
 }
 
 uint32_t registry_history_begin(struct registry *reg, struct buffer *b)
 {
-	uint32_t key = registry_history_of(reg, b);
+	struct history_id id = id_of(reg, b);
+	uint32_t head = registry_history_begun(reg, b);
 
-	if (key)
-		return key;
-	key = history_key_of(reg, b);
-	if (!key)
-		return 0;
-	history_pin(&reg->history, key);
-	reg->history.key[key].allocs++;
-	registry_remember(reg, key, TRACE_ALLOC, b->time, b->size, reg->process[b->process].p.pid, b->refs);
-	b->history = key;
-	reg->record[b->slot].history = key;
-	return key;
+	if (head)
+		return head;
+	head = history_begin(&reg->history, registry_history_head(reg, b), &id, &(struct history_event){
+		.time = b->time,
+		.size = b->size & SIZE_MASK,
+		.pid = reg->process[b->process].p.pid,
+		.kind = TRACE_ALLOC,
+		.end = b->refs,
+	});
+	if (head)
+		b->history = reg->record[b->slot].history = head;
+	return head;
 }
 
-bool registry_history_end(struct registry *reg, struct buffer *b, uint32_t by, uint8_t kind, uint64_t now)
+uint32_t registry_history_end(struct registry *reg, struct buffer *b, uint32_t by, uint8_t kind, uint64_t now)
 {
-	const struct process *p = &reg->process[b->process].p;
 	int32_t pid = reg->process[by].p.pid;
-	bool replaced = false;
-	uint32_t key;
+	struct history_id id = id_of(reg, b);
+	uint32_t head;
 
-	if (kind == TRACE_FREE && by == b->process && !registry_history_of(reg, b)) {
-		key = history_get_for_end(&reg->history, registry_hash(reg, b->device, b->address), b->device, b->type,
-					  b->address, p->serial, p->uid, index_tag_live(b->type, p->serial), b->slot,
-					  &replaced);
-		reg->counters.history_dropped = reg->history.dropped;
-		if (!key)
-			return false;
-		registry_remember(reg, key, HISTORY_LIFE, b->time, b->size, pid, now);
-		reg->history.key[key].allocs++;
-	} else {
-		key = registry_history_begin(reg, b);
-		if (!key)
-			return false;
-		registry_remember(reg, key, kind, now, b->size, pid, 0);
-		history_unpin(&reg->history, key);
-	}
-	reg->history.key[key].frees++;
-	reg->history.key[key].unsure = 0;
-	return replaced;
+	if (kind == TRACE_FREE && by == b->process && !registry_history_begun(reg, b))
+		return history_live(&reg->history, registry_history_head(reg, b), &id, &(struct history_event){
+			.time = b->time, .size = b->size & SIZE_MASK, .pid = pid, .kind = HISTORY_LIFE, .end = now });
+	head = registry_history_begin(reg, b);
+	if (!head)
+		return registry_history_head(reg, b);
+	registry_remember(reg, head, kind, now, b->size, pid, 0);
+	history_end(&reg->history, head, true);
+	return head;
 }
 
-/* Steps through the history keys at (device, address) whose type is in `types`. */
-static const struct history_key *key_next(const struct registry *reg, struct walk *w, uint32_t *number)
+/* Steps through the heads in the index at (device, address) whose type is in `types`. */
+static uint32_t head_next(const struct registry *reg, struct walk *w)
 {
 	uint64_t e;
 
 	while ((e = index_next(&w->cursor)) != 0) {
-		uint32_t tag = index_entry_tag(e);
-		if (!index_tag_is_key(tag) || !(w->types >> index_tag_type(tag) & 1))
+		uint32_t tag = index_entry_tag(e), head = index_entry_value(e);
+		if (!index_tag_is_head(tag) || !(w->types >> index_tag_type(tag) & 1))
 			continue;
-		const struct history_key *k = &reg->history.key[index_entry_value(e)];
-		if (k->address != w->address || k->device != w->device)
-			continue;
-		*number = index_entry_value(e);
-		return k;
+		const struct history_key *k = &reg->history.head[head].key;
+		if (k->address == w->address && k->device == w->device)
+			return head;
 	}
-	return NULL;
+	return 0;
+}
+
+static uint32_t owner_of(const struct registry *reg, uint32_t head)
+{
+	return reg->history.head[head].key.owner;
+}
+
+static bool owner_is_of(const struct registry *reg, uint32_t head, uint32_t uid)
+{
+	struct history_person owner;
+
+	return history_person_get(&reg->history, owner_of(reg, head), &owner) && owner.uid == uid;
 }
 
 void registry_history_doubt(struct registry *reg, uint32_t process, unsigned device, uint64_t address)
 {
 	struct walk w = registry_walk(reg, device, address, UINT32_MAX);
-	const struct history_key *k;
-	uint32_t number;
+	uint32_t head;
 
-	while ((k = key_next(reg, &w, &number)) != NULL)
-		if (k->owner == reg->process[process].p.serial)
-			reg->history.key[number].unsure = 1;
+	while ((head = head_next(reg, &w)) != 0)
+		if (owner_of(reg, head) == reg->process[process].p.serial)
+			reg->history.head[head].key.unsure = 1;
 }
 
+/* A head that a live buffer carries needs no look: its owner has something to free there, and so has any other process
+ * of its user. */
 enum freed_before registry_freed_before(const struct registry *reg, uint32_t process, unsigned device,
 					uint64_t address, unsigned types)
 {
 	const struct process *p = &reg->process[process].p;
 	struct walk w = registry_walk(reg, device, address, types);
 	enum freed_before found = FREED_NEVER;
-	const struct history_key *k;
-	uint32_t number;
+	uint32_t head;
 
-	while ((k = key_next(reg, &w, &number)) != NULL) {
-		if (!k->frees || k->unsure)
+	while ((head = head_next(reg, &w)) != 0) {
+		if (!history_frees(&reg->history, head) || reg->history.head[head].key.unsure)
 			continue;
-		if (k->owner == p->serial)
+		if (owner_of(reg, head) == p->serial)
 			return FREED_OWN;
-		if (k->uid == p->uid)
+		if (owner_is_of(reg, head, p->uid))
 			found = FREED_FAMILY;
 	}
 	return found;
-}
-
-static uint64_t key_time(const struct registry *reg, const struct history_key *k)
-{
-	const struct history_event *e = &reg->history.event[k->last];
-
-	if (!k->count)
-		return 0;
-	return e->kind == HISTORY_LIFE ? e->end : e->time;
 }
 
 void registry_double_free(struct registry *reg, uint32_t process, unsigned device, uint64_t address, unsigned types,
 			  uint64_t now)
 {
 	const struct process *p = &reg->process[process].p;
+	const struct history *h = &reg->history;
 	struct walk w = registry_walk(reg, device, address, types);
-	uint32_t number, best = 0;
+	uint32_t head, best = 0;
 	bool best_own = false;
-	const struct history_key *k;
 
-	while ((k = key_next(reg, &w, &number)) != NULL) {
-		bool own = k->owner == p->serial;
-		if (!k->frees || (!own && (best_own || k->uid != p->uid)))
+	while ((head = head_next(reg, &w)) != 0) {
+		bool own = owner_of(reg, head) == p->serial;
+		if (!history_frees(h, head) || (!own && (best_own || !owner_is_of(reg, head, p->uid))))
 			continue;
-		if (!best || (own && !best_own) || key_time(reg, k) >= key_time(reg, &reg->history.key[best]))
-			best = number;
+		if (!best || (own && !best_own) || history_time(h, head) >= history_time(h, best))
+			best = head;
 		best_own |= own;
 	}
 	if (best)
@@ -201,39 +197,45 @@ static uint64_t later(uint64_t a, uint64_t b)
 	return a > b ? a : b;
 }
 
-/* The chain of a key is in the order of booking, whatever the times say. */
-static void lines_of_key(const struct registry *reg, const struct history_key *k, struct lines *lines)
+/* The events of a head are in the order of booking, whatever the times say. */
+static void lines_of_head(const struct registry *reg, uint32_t head, struct lines *lines)
 {
-	uint32_t e = k->first;
+	struct history_event v;
 	uint64_t order = 0;
+	uint32_t pos = 0;
 
-	for (unsigned i = 0; i < k->count; i++, e = reg->history.event[e].next) {
-		const struct history_event *v = &reg->history.event[e];
-		bool life = v->kind == HISTORY_LIFE;
-		order = later(order, v->time);
+	while (history_each(&reg->history, head, &pos, &v)) {
+		bool life = v.kind == HISTORY_LIFE;
+		order = later(order, v.time);
 		line_add(lines, (struct history_line){
-			.time = v->time, .order = order, .size = v->size, .pid = v->pid,
-			.refs = life ? 1 : (uint32_t)v->end, .kind = life ? TRACE_ALLOC : (uint8_t)v->kind });
+			.time = v.time, .order = order, .size = v.size, .pid = v.pid,
+			.refs = life ? 1 : (uint32_t)v.end, .kind = life ? TRACE_ALLOC : (uint8_t)v.kind });
 		if (!life)
 			continue;
-		order = later(order, v->end);
+		order = later(order, v.end);
 		line_add(lines, (struct history_line){
-			.time = v->end, .order = order, .size = v->size, .pid = v->pid, .kind = TRACE_FREE });
+			.time = v.end, .order = order, .size = v.size, .pid = v.pid, .kind = TRACE_FREE });
 	}
+}
+
+static void tell_head(const struct registry *reg, uint32_t head, struct history_summary *summary, struct lines *lines)
+{
+	summary->allocs += history_allocs(&reg->history, head);
+	summary->frees += history_frees(&reg->history, head);
+	if (lines->line)
+		lines_of_head(reg, head, lines);
 }
 
 /* The ALLOC of a live buffer that is not written down: after all that its owner did there before. */
 static struct history_line line_of_buffer(const struct registry *reg, const struct buffer *b)
 {
-	const struct process *p = &reg->process[b->process].p;
-	uint32_t key = history_find(&reg->history, registry_hash(reg, b->device, b->address), b->device, b->type,
-				    b->address, p->serial);
+	uint32_t head = registry_history_head(reg, b);
 
 	return (struct history_line){
 		.time = b->time,
-		.order = later(b->time, key ? key_time(reg, &reg->history.key[key]) : 0),
+		.order = later(b->time, head ? history_time(&reg->history, head) : 0),
 		.size = b->size,
-		.pid = p->pid,
+		.pid = reg->process[b->process].p.pid,
 		.refs = b->refs,
 		.kind = TRACE_ALLOC,
 	};
@@ -243,23 +245,21 @@ ssize_t registry_history(const struct registry *reg, unsigned device, unsigned t
 			struct history_summary *summary, struct history_line *out, size_t max)
 {
 	struct lines lines = { .line = max ? malloc(2 * max * sizeof(*out)) : NULL, .want = max };
-	struct walk keys = registry_walk(reg, device, address, 1U << type);
-	struct walk live = keys;
-	const struct history_key *k;
+	struct walk heads = registry_walk(reg, device, address, 1U << type);
+	struct walk carried = heads, live = heads;
 	struct buffer b;
-	uint32_t number;
+	uint32_t head;
 
 	*summary = (struct history_summary){ 0 };
 	if (max && !lines.line)
 		return -ENOMEM;
-	while ((k = key_next(reg, &keys, &number)) != NULL) {
-		summary->allocs += k->allocs;
-		summary->frees += k->frees;
-		if (lines.line)
-			lines_of_key(reg, k, &lines);
-	}
+	while ((head = head_next(reg, &heads)) != 0)
+		tell_head(reg, head, summary, &lines);
+	while (registry_walk_next(reg, &carried, &b))
+		if ((head = registry_history_head(reg, &b)) != 0)
+			tell_head(reg, head, summary, &lines);
 	while (registry_walk_next(reg, &live, &b)) {
-		if (registry_history_of(reg, &b))
+		if (registry_history_begun(reg, &b))
 			continue;
 		summary->allocs++;
 		if (lines.line)

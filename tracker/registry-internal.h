@@ -9,7 +9,7 @@
  * registry-account.c   the totals of call sites
  * registry-control.c   clean and reset
  *
- * Number 0 of chunks, holdings, history keys, definitions and accounts is never used: 0 means none.
+ * Number 0 of chunks, holdings, history heads and events, definitions and accounts is never used: 0 means none.
  */
 #ifndef TRACKER_REGISTRY_INTERNAL_H
 #define TRACKER_REGISTRY_INTERNAL_H
@@ -36,21 +36,17 @@ struct record {
 	uint64_t time;
 	uint64_t seq;
 	uint32_t refs;
-	uint32_t history;  /* key that holds this buffer's ALLOC; believed only after registry_history_of() */
+	uint32_t history;  /* head that it carries; believed only after registry_history_head() */
 	uint32_t account;  /* of its call site; 0 = none */
 	uint32_t tag;
 };
 static_assert(sizeof(struct record) == 48, "a record is 48 bytes");
 
-struct chunk_tag {
+struct chunk {
 	uint32_t holding;  /* 0 = the chunk is free */
 	uint16_t live;     /* bit i: record i is a live buffer */
 	uint16_t spare;
-};
-
-/* A chunk with room is in its holding's list; a free one in the list of free chunks (`next`). */
-struct chunk_link {
-	uint32_t prev;
+	uint32_t prev;     /* a chunk with room is in its holding's list; a free one in that of free chunks (`next`) */
 	uint32_t next;
 };
 
@@ -136,8 +132,7 @@ struct registry {
 
 	/* in the arena */
 	struct record *record;
-	struct chunk_tag *chunk;
-	struct chunk_link *link;
+	struct chunk *chunk;
 	struct holding *holding;
 	struct process_slot *process;
 	struct device *device;
@@ -166,7 +161,7 @@ struct registry {
 	uint32_t ended;         /* length of that list */
 	uint32_t serial;
 
-	struct index index;     /* live buffers and history keys */
+	struct index index;     /* live buffers, and heads of history that none carries */
 	struct index holdings;
 	struct index definitions;
 	struct index accounts;
@@ -239,13 +234,15 @@ void registry_accounts_each(struct registry *reg, int device, void (*act)(struct
 
 /* ---- registry-history.c ---- */
 
-/* The key that a record says holds its ALLOC, if that is still so: keys can be forgotten by `reset history`. */
-uint32_t registry_history_of(const struct registry *reg, const struct buffer *b);
-/* Writes the ALLOC of a live buffer down, if it is not yet: more is to follow than a plain free. Returns its key. */
+/* The head that a live buffer carries, 0 = none: what its record says may have been forgotten. */
+uint32_t registry_history_head(const struct registry *reg, const struct buffer *b);
+/* The same, if the buffer's own ALLOC is written down there. */
+uint32_t registry_history_begun(const struct registry *reg, const struct buffer *b);
+/* Writes the ALLOC of a live buffer down, if it is not yet: more is to follow than a plain free. Returns its head. */
 uint32_t registry_history_begin(struct registry *reg, struct buffer *b);
-/* Writes the end of a live buffer down. True: the key has taken the place of the buffer's entry in the index. */
-bool registry_history_end(struct registry *reg, struct buffer *b, uint32_t by, uint8_t kind, uint64_t now);
-void registry_remember(struct registry *reg, uint32_t key, uint8_t kind, uint64_t time, uint64_t size, int32_t pid,
+/* Writes the end of a live buffer down. Returns what remembers it, 0 = nothing does. */
+uint32_t registry_history_end(struct registry *reg, struct buffer *b, uint32_t by, uint8_t kind, uint64_t now);
+void registry_remember(struct registry *reg, uint32_t head, uint8_t kind, uint64_t time, uint64_t size, int32_t pid,
 		       uint64_t end);
 
 #endif

@@ -240,6 +240,7 @@ int registry_process_add(struct registry *reg, const struct process_identity *id
 			reg->free_processes = slot + 1;
 			return r;
 		}
+		history_person_add(&reg->history, &(struct history_person){ s->p.serial, id->pid, id->uid });
 		reg->processes++;
 		reg->version++;
 	}

@@ -12,12 +12,10 @@
 
 #include "tracker/registry-internal.h"
 
-#define PREFETCH_ENTRIES 4  /* at one address; more are rare */
-
 /* ---- layout of the arena ---- */
 
 struct layout {
-	size_t record, chunk, link, holding, process, device, keys, events;
+	size_t record, chunk, holding, process, device, heads, events, persons;
 	size_t module, site, frame, tag, module_text, tag_text, account, sum;
 	size_t size;
 	uint32_t max_chunks;
@@ -38,13 +36,13 @@ static struct layout layout_of(const struct registry_config *c)
 	size_t at = 0;
 
 	l.record = reserve(&at, (size_t)l.max_chunks * CHUNK * sizeof(struct record));
-	l.chunk = reserve(&at, l.max_chunks * sizeof(struct chunk_tag));
-	l.link = reserve(&at, l.max_chunks * sizeof(struct chunk_link));
+	l.chunk = reserve(&at, l.max_chunks * sizeof(struct chunk));
 	l.holding = reserve(&at, MAX_HOLDINGS * sizeof(struct holding));
 	l.process = reserve(&at, c->max_processes * sizeof(struct process_slot));
 	l.device = reserve(&at, DEVICE_MAX * sizeof(struct device));
-	l.keys = reserve(&at, history_keys_size(c->history_events));
+	l.heads = reserve(&at, history_heads_size(c->history_events));
 	l.events = reserve(&at, history_events_size(c->history_events));
+	l.persons = reserve(&at, history_persons_size());
 	l.module = reserve(&at, REGISTRY_MODULES * sizeof(struct module));
 	l.site = reserve(&at, REGISTRY_SITES * sizeof(struct site));
 	l.frame = reserve(&at, REGISTRY_FRAMES * sizeof(struct site_frame));
@@ -63,6 +61,16 @@ size_t registry_arena_size(const struct registry_config *config)
 	return layout_of(config).size;
 }
 
+/* Any number as seed gives a hash that spreads: its bits go into all bits of this one (the finaliser of splitmix64). */
+static uint64_t spread(uint64_t seed)
+{
+	uint64_t z = seed + UINT64_C(0x9e3779b97f4a7c15);
+
+	z = (z ^ z >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
+	z = (z ^ z >> 27) * UINT64_C(0x94d049bb133111eb);
+	return z ^ z >> 31;
+}
+
 int registry_new(struct registry **regp, const struct registry_config *config, void *arena)
 {
 	if (config->max_buffers < 1 || config->max_buffers > REGISTRY_MAX_BUFFERS_LIMIT || config->max_processes < 1 ||
@@ -76,11 +84,11 @@ int registry_new(struct registry **regp, const struct registry_config *config, v
 	char *base = arena;
 
 	reg->config = *config;
+	reg->config.seed = spread(config->seed);
 	reg->max_buffers = config->max_buffers;
 	reg->max_chunks = l.max_chunks;
 	reg->record = (void *)(base + l.record);
 	reg->chunk = (void *)(base + l.chunk);
-	reg->link = (void *)(base + l.link);
 	reg->holding = (void *)(base + l.holding);
 	reg->process = (void *)(base + l.process);
 	reg->device = (void *)(base + l.device);
@@ -95,8 +103,8 @@ int registry_new(struct registry **regp, const struct registry_config *config, v
 	reg->used_chunks = 1;
 	reg->used_holdings = 1;
 	reg->used_accounts = 1;
-	history_init(&reg->history, &reg->index, config->seed, config->history_events, config->history_per_buffer,
-		     base + l.keys, base + l.events);
+	history_init(&reg->history, &reg->index, reg->config.seed, config->history_events, config->history_per_buffer,
+		     base + l.heads, base + l.events, base + l.persons, &reg->counters.history_dropped);
 	if (index_init(&reg->index) < 0 || index_init(&reg->holdings) < 0 || index_init(&reg->definitions) < 0 ||
 	    index_init(&reg->accounts) < 0) {
 		registry_free(reg);
@@ -182,11 +190,10 @@ uint64_t registry_memory(const struct registry *reg)
 	return sizeof(*reg) + index_bytes(&reg->index) + index_bytes(&reg->holdings) + index_bytes(&reg->definitions) +
 	       index_bytes(&reg->accounts) +
 	       (uint64_t)reg->used_chunks *
-		       (CHUNK * sizeof(struct record) + sizeof(struct chunk_tag) + sizeof(struct chunk_link)) +
+		       (CHUNK * sizeof(struct record) + sizeof(struct chunk)) +
 	       (uint64_t)reg->used_holdings * sizeof(struct holding) +
 	       (uint64_t)reg->used_processes * sizeof(struct process_slot) +
-	       (uint64_t)reg->history.used_keys * sizeof(struct history_key) +
-	       (uint64_t)reg->history.used_events * sizeof(struct history_event) +
+	       history_memory(&reg->history) +
 	       (uint64_t)reg->used[SHARE_MODULES] * sizeof(struct module) +
 	       (uint64_t)reg->used[SHARE_SITES] * sizeof(struct site) +
 	       (uint64_t)reg->used[SHARE_FRAMES] * sizeof(struct site_frame) +
@@ -426,22 +433,23 @@ void registry_holding_release(struct registry *reg, uint32_t number)
 
 static void partial_add(struct registry *reg, struct holding *h, uint32_t chunk)
 {
-	reg->link[chunk] = (struct chunk_link){ .next = h->partial };
+	reg->chunk[chunk].prev = 0;
+	reg->chunk[chunk].next = h->partial;
 	if (h->partial)
-		reg->link[h->partial].prev = chunk;
+		reg->chunk[h->partial].prev = chunk;
 	h->partial = chunk;
 }
 
 static void partial_remove(struct registry *reg, struct holding *h, uint32_t chunk)
 {
-	struct chunk_link *l = &reg->link[chunk];
+	const struct chunk *c = &reg->chunk[chunk];
 
-	if (l->prev)
-		reg->link[l->prev].next = l->next;
+	if (c->prev)
+		reg->chunk[c->prev].next = c->next;
 	else
-		h->partial = l->next;
-	if (l->next)
-		reg->link[l->next].prev = l->prev;
+		h->partial = c->next;
+	if (c->next)
+		reg->chunk[c->next].prev = c->prev;
 }
 
 static int chunk_with_room(struct registry *reg, uint32_t number, uint32_t *chunk)
@@ -454,13 +462,13 @@ static int chunk_with_room(struct registry *reg, uint32_t number, uint32_t *chun
 	}
 	if (reg->free_chunks) {
 		*chunk = reg->free_chunks;
-		reg->free_chunks = reg->link[*chunk].next;
+		reg->free_chunks = reg->chunk[*chunk].next;
 	} else if (reg->used_chunks < reg->max_chunks) {
 		*chunk = reg->used_chunks++;
 	} else {
 		return -ENOSPC;
 	}
-	reg->chunk[*chunk] = (struct chunk_tag){ .holding = number };
+	reg->chunk[*chunk] = (struct chunk){ .holding = number };
 	partial_add(reg, h, *chunk);
 	return 0;
 }
@@ -471,8 +479,7 @@ static void chunk_settle(struct registry *reg, struct holding *h, uint32_t chunk
 	if (reg->chunk[chunk].live)
 		return;
 	partial_remove(reg, h, chunk);
-	reg->chunk[chunk] = (struct chunk_tag){ 0 };
-	reg->link[chunk] = (struct chunk_link){ .next = reg->free_chunks };
+	reg->chunk[chunk] = (struct chunk){ .next = reg->free_chunks };
 	reg->free_chunks = chunk;
 }
 
@@ -508,26 +515,47 @@ bool registry_buffer(const struct registry *reg, uint32_t slot, struct buffer *o
 	return true;
 }
 
-void registry_prefetch(const struct registry *reg, unsigned device, uint64_t address)
+/* ---- asking for memory ahead of booking ---- */
+
+void registry_ahead_index(const struct registry *reg, const struct event *events, size_t n, struct registry_ahead *ahead)
 {
-	index_prefetch(&reg->index, registry_hash(reg, device, address));
+	for (size_t i = 0; i < n; i++) {
+		uint32_t hash = registry_hash(reg, (unsigned)events[i].device, events[i].address);
+		ahead[i].hash = hash;
+		index_prefetch(&reg->index, hash);
+	}
 }
 
-void registry_prefetch_entries(const struct registry *reg, unsigned device, uint64_t address)
+/* What the first entry of that hash points at. Without a branch that depends on what is found: half of them would be
+ * guessed wrong, which costs more than to ask for something that is there already. */
+void registry_ahead_entries(const struct registry *reg, size_t n, struct registry_ahead *ahead)
 {
-	struct index_cursor c = index_find(&reg->index, registry_hash(reg, device, address));
-	uint64_t e;
+	const char *const base[2] = { (const char *)reg->record, (const char *)reg->history.head };
+	const size_t width[2] = { sizeof(struct record), sizeof(union history_head) };
 
-	for (int n = 0; n < PREFETCH_ENTRIES && (e = index_next(&c)) != 0; n++) {
-		uint32_t value = index_entry_value(e);
-		if (index_tag_is_key(index_entry_tag(e))) {
-			__builtin_prefetch(&reg->history.key[value]);
-		} else {
-			__builtin_prefetch(&reg->record[value]);
-			__builtin_prefetch(&reg->record[value].tag);  /* every other record is in two lines */
-			__builtin_prefetch(&reg->chunk[value / CHUNK]);
-		}
+	for (size_t i = 0; i < n; i++) {
+		uint64_t e = *index_seek(index_start(&reg->index, ahead[i].hash), ahead[i].hash);
+		uint32_t found = (uint32_t)((e != 0) & (index_entry_hash(e) == ahead[i].hash));
+		uint32_t value = index_entry_value(e) & -found;
+		uint32_t head = index_tag_is_head(index_entry_tag(e)) & found;
+		const char *first = base[head] + (size_t)value * width[head];
+		ahead[i].record = value & (head - 1);
+		ahead_write(first);
+		ahead_read(first + width[head] - 1);  /* a record may reach into the next line */
+		ahead_write(&reg->chunk[ahead[i].record / CHUNK]);
 	}
+}
+
+void registry_ahead_history(const struct registry *reg, size_t n, const struct registry_ahead *ahead)
+{
+	for (size_t i = 0; i < n; i++)
+		ahead_write(&reg->history.head[reg->record[ahead[i].record].history]);
+}
+
+void registry_ahead_events(const struct registry *reg, size_t n, const struct registry_ahead *ahead)
+{
+	for (size_t i = 0; i < n; i++)
+		history_prefetch(&reg->history, reg->record[ahead[i].record].history);
 }
 
 struct walk registry_walk(const struct registry *reg, unsigned device, uint64_t address, unsigned types)
@@ -547,7 +575,7 @@ bool registry_walk_next(const struct registry *reg, struct walk *w, struct buffe
 
 	while ((e = index_next(&w->cursor)) != 0) {
 		uint32_t tag = index_entry_tag(e);
-		if (index_tag_is_key(tag) || !(w->types >> index_tag_type(tag) & 1))
+		if (index_tag_is_head(tag) || !(w->types >> index_tag_type(tag) & 1))
 			continue;
 		if (w->owner_tag >= 0 && index_tag_owner(tag) != (uint32_t)w->owner_tag)
 			continue;
@@ -675,7 +703,7 @@ int registry_next(const struct registry *reg, const struct buffer_filter *filter
 	unsigned live_mask = CHUNK_FULL << *pos % CHUNK & CHUNK_FULL;
 
 	for (; chunk < reg->used_chunks; chunk++, live_mask = CHUNK_FULL) {
-		const struct chunk_tag *t = &reg->chunk[chunk];
+		const struct chunk *t = &reg->chunk[chunk];
 		unsigned live = t->live & live_mask;
 		if (live && filter_wants(reg, filter, t->holding)) {
 			uint32_t slot = (uint32_t)chunk * CHUNK + (uint32_t)__builtin_ctz(live);
@@ -703,8 +731,35 @@ static bool crowded(const struct registry *reg, unsigned device, uint64_t addres
 	uint64_t e;
 
 	while (live < REGISTRY_BUFFERS_AT_ADDRESS && (e = index_next(&c)) != 0)
-		live += !index_tag_is_key(index_entry_tag(e));
+		live += !index_tag_is_head(index_entry_tag(e));
 	return live == REGISTRY_BUFFERS_AT_ADDRESS;
+}
+
+/* Gives a new buffer its entry in the index, and to carry what is remembered of it. 0 or -ENOMEM. */
+static int enter(struct registry *reg, struct buffer *b)
+{
+	struct history_id id = { b->address, reg->process[b->process].p.serial, b->device, b->type };
+	uint32_t hash = registry_hash(reg, b->device, b->address), tag = index_tag_live(b->type, id.owner);
+
+	b->history = history_find(&reg->history, hash, &id);
+	if (b->history && history_carry(&reg->history, b->history, hash, tag, b->slot))
+		return 0;
+	int r = index_insert(&reg->index, hash, tag, b->slot);
+	if (r < 0 && b->history)
+		history_forget(&reg->history, b->history);
+	return r;
+}
+
+/* Gives its entry back; `head` remembers it, 0 = nothing does. */
+static void leave(struct registry *reg, const struct buffer *b, uint32_t head)
+{
+	uint32_t hash = registry_hash(reg, b->device, b->address);
+	uint32_t tag = index_tag_live(b->type, reg->process[b->process].p.serial);
+
+	if (head)
+		history_release(&reg->history, head, hash, tag, b->slot);
+	else
+		index_remove(&reg->index, hash, tag, b->slot);
 }
 
 int registry_insert(struct registry *reg, struct buffer *b)
@@ -725,12 +780,11 @@ int registry_insert(struct registry *reg, struct buffer *b)
 	if (r < 0)
 		return r;
 	struct holding *h = &reg->holding[number];
-	struct chunk_tag *t = &reg->chunk[chunk];
+	struct chunk *t = &reg->chunk[chunk];
 	unsigned at = (unsigned)__builtin_ctz(~(unsigned)t->live);
 
 	b->slot = chunk * CHUNK + at;
-	b->history = 0;
-	r = index_insert(&reg->index, registry_hash(reg, b->device, b->address), index_tag_live(b->type, p->serial), b->slot);
+	r = enter(reg, b);
 	if (r < 0) {
 		chunk_settle(reg, h, chunk);
 		return r;
@@ -745,6 +799,7 @@ int registry_insert(struct registry *reg, struct buffer *b)
 		.time = b->time,
 		.seq = b->seq,
 		.refs = b->refs,
+		.history = b->history,
 		.account = account,
 		.tag = b->tag,
 	};
@@ -762,20 +817,18 @@ int registry_insert(struct registry *reg, struct buffer *b)
 	return 0;
 }
 
-/* `indexed`: its entry in the index is still its own. */
-static void take_out(struct registry *reg, const struct buffer *b, bool freed, bool indexed)
+/* `head`: what remembers it. */
+static void take_out(struct registry *reg, const struct buffer *b, bool freed, uint32_t head)
 {
 	uint32_t chunk = b->slot / CHUNK;
-	struct chunk_tag *t = &reg->chunk[chunk];
+	struct chunk *t = &reg->chunk[chunk];
 	uint32_t number = t->holding;
 	struct holding *h = &reg->holding[number];
 	struct process *p = &reg->process[b->process].p;
 	bool was_full = t->live == CHUNK_FULL;
 
 	__atomic_store_n(&t->live, (uint16_t)(t->live & ~(1U << b->slot % CHUNK)), __ATOMIC_RELEASE);
-	if (indexed)
-		index_remove(&reg->index, registry_hash(reg, b->device, b->address), index_tag_live(b->type, p->serial),
-			     b->slot);
+	leave(reg, b, head);
 	if (was_full)
 		partial_add(reg, h, chunk);
 	h->count--;
@@ -793,7 +846,7 @@ static void take_out(struct registry *reg, const struct buffer *b, bool freed, b
 
 void registry_remove(struct registry *reg, const struct buffer *b, bool freed)
 {
-	take_out(reg, b, freed, true);
+	take_out(reg, b, freed, registry_history_head(reg, b));
 }
 
 int registry_ref(struct registry *reg, struct buffer *b, uint64_t size, uint64_t now)
@@ -822,10 +875,10 @@ int registry_ref(struct registry *reg, struct buffer *b, uint64_t size, uint64_t
 bool registry_unref(struct registry *reg, struct buffer *b, uint32_t by, uint8_t kind, uint64_t now)
 {
 	if (b->refs == 1) {
-		bool replaced = registry_history_end(reg, b, by, kind, now);
+		uint32_t head = registry_history_end(reg, b, by, kind, now);
 
 		b->refs = 0;
-		take_out(reg, b, true, !replaced);
+		take_out(reg, b, true, head);
 		return true;
 	}
 	uint32_t key = registry_history_begin(reg, b);

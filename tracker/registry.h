@@ -121,7 +121,7 @@ struct buffer {
 	uint8_t type;          /* enum buffer_type */
 	uint8_t kernel_class;  /* enum ttalloc_wire_kernel_class; only for BUFFER_KERNEL */
 	uint32_t refs;
-	uint32_t history;      /* internal: history key that holds this buffer's own ALLOC, 0 = not written yet */
+	uint32_t history;      /* internal: head of history that it carries, if that is still there; 0 = none */
 	uint32_t site;         /* numbers, see site.h; 0 = none. A reference or resize later on does not change them */
 	uint32_t tag;
 	uint64_t address;
@@ -136,7 +136,7 @@ struct registry_config {
 	uint64_t seed;                 /* of the hash; random in production so that nobody can aim at one place */
 	uint32_t max_buffers;          /* ceiling of live buffers, 1..REGISTRY_MAX_BUFFERS_LIMIT; sizes the arena */
 	uint32_t history_events;       /* global bound of remembered events (32 bytes each) */
-	uint32_t history_per_buffer;   /* events remembered per buffer key */
+	uint32_t history_per_buffer;   /* events remembered per address, type and owner */
 	uint32_t max_processes;        /* 1..65535 */
 };
 #define REGISTRY_MAX_BUFFERS_DEFAULT (UINT32_C(16) << 20)
@@ -249,7 +249,7 @@ struct history_line {
 	uint8_t kind;     /* enum trace_kind: ALLOC REF RESIZE FREE UNREF DOUBLE_FREE FOREIGN_FREE */
 };
 struct history_summary {
-	uint64_t allocs;  /* buffers there ever were at (device, type, address), as far as remembered keys know */
+	uint64_t allocs;  /* buffers there ever were at (device, type, address), as far as it is remembered */
 	uint64_t frees;
 };
 
@@ -265,10 +265,19 @@ uint64_t registry_next_seq(struct registry *reg);      /* every taken event gets
 uint64_t registry_seq(const struct registry *reg);
 void registry_touch(struct registry *reg);             /* something visible changed */
 void registry_process_event(struct registry *reg, uint32_t slot);
-/* For batches, some events ahead: start loading the index at that place; and, once that has arrived, what it points at.
- * A lookup that has to wait for memory costs ten times one that does not. */
-void registry_prefetch(const struct registry *reg, unsigned device, uint64_t address);
-void registry_prefetch_entries(const struct registry *reg, unsigned device, uint64_t address);
+/* For batches: asks the processor for the memory that booking `n` events will look at, in four stages, each of which
+ * needs what the one before has asked for. A look that has to wait for memory costs ten times one that does not; and
+ * asking for many things at once costs a tenth of asking for one after the other, so this is done for groups of
+ * events. What else is booked in between does no harm. */
+struct registry_ahead {
+	uint32_t hash;    /* internal */
+	uint32_t record;
+};
+void registry_ahead_index(const struct registry *reg, const struct event *events, size_t n,
+			  struct registry_ahead *ahead);
+void registry_ahead_entries(const struct registry *reg, size_t n, struct registry_ahead *ahead);
+void registry_ahead_history(const struct registry *reg, size_t n, const struct registry_ahead *ahead);
+void registry_ahead_events(const struct registry *reg, size_t n, const struct registry_ahead *ahead);
 
 /* The owner's live buffers at an address among `types` (bit mask of enum buffer_type): the most recent in *out;
  * returns how many. */

@@ -7,6 +7,8 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "tracker/ahead.h"
+
 #define AHEAD 8  /* entries */
 
 int trace_init(struct trace *t, uint32_t size)
@@ -51,7 +53,7 @@ struct trace_entry *trace_next(struct trace *t)
 
 	t->at = t->at + 1 == t->size ? 0 : t->at + 1;
 	/* The ring is larger than the caches next to the processor; it is never read here, so nothing else asks for it. */
-	__builtin_prefetch(&t->ring[t->at + AHEAD < t->size ? t->at + AHEAD : 0], 1);
+	ahead_write(&t->ring[t->at + AHEAD < t->size ? t->at + AHEAD : 0]);
 	t->next++;
 	if (t->next - t->first > t->size)
 		t->first = t->next - t->size;
