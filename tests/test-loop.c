@@ -15,6 +15,7 @@
 #include <sys/eventfd.h>
 #include <sys/resource.h>
 #include <sys/timerfd.h>
+#include <time.h>
 #include <unistd.h>
 
 static struct loop *loop;
@@ -539,6 +540,81 @@ START_TEST(test_idle_does_not_wake_up)
 }
 END_TEST
 
+/* ---- how long turns take ---- */
+
+static void spin_10_ms(struct probe *p)
+{
+	struct timespec t, until;
+
+	ck_assert_int_eq(clock_gettime(CLOCK_THREAD_CPUTIME_ID, &until), 0);
+	until.tv_nsec += 10000000;
+	do
+		ck_assert_int_eq(clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t), 0);
+	while ((t.tv_sec - until.tv_sec) * 1000000000 + t.tv_nsec - until.tv_nsec < 0);
+}
+
+static void spin_and_reset_max(struct probe *p)
+{
+	spin_10_ms(p);
+	loop_turns_reset_max(loop);
+}
+
+static void spin_and_reset(struct probe *p)
+{
+	spin_10_ms(p);
+	loop_turns_reset(loop);
+}
+
+/* A turn in which the callback is called. */
+static struct loop_turns after_turn_with(void (*then)(struct probe *p))
+{
+	struct probe p;
+
+	probe_open(&p, 0, true, false);
+	p.then = then;
+	probe_raise(&p);
+	run_once();
+	probe_close(&p);
+	return loop_turns(loop);
+}
+
+/* A short turn is only expected to take less than the long one. */
+START_TEST(test_turns_are_measured)
+{
+	struct loop_turns t = loop_turns(loop);
+
+	ck_assert_uint_eq(t.count + t.slow + t.max_ns, 0);
+	t = after_turn_with(spin_10_ms);
+	ck_assert_uint_eq(t.count, 1);
+	ck_assert_uint_eq(t.slow, 1);
+	ck_assert_uint_ge(t.max_ns, 10000000);
+	/* A short one leaves the longest. */
+	ck_assert_uint_ge(after_turn_with(NULL).max_ns, t.max_ns);
+	t = after_turn_with(spin_and_reset_max);
+	ck_assert_uint_eq(t.count, 3);
+	ck_assert_uint_gt(t.max_ns, 0);
+	ck_assert_uint_lt(t.max_ns, 10000000);
+	t = after_turn_with(spin_and_reset);
+	ck_assert_uint_eq(t.count, 1);
+	ck_assert_uint_lt(t.max_ns, 10000000);
+}
+END_TEST
+
+/* Waiting is not part of a turn. */
+START_TEST(test_waiting_is_no_turn)
+{
+	struct itimerspec in_50_ms = { .it_value = { .tv_nsec = 50000000 } };
+	struct probe end = { .source = { .ready = probe_ready }, .then = stop };
+
+	end.source.fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+	ck_assert_int_eq(loop_add(loop, &end.source, EPOLLIN), 0);
+	ck_assert_int_eq(timerfd_settime(end.source.fd, 0, &in_50_ms, NULL), 0);
+	ck_assert_int_eq(loop_run(loop), 7);
+	ck_assert_uint_lt(loop_turns(loop).max_ns, 50000000);
+	probe_close(&end);
+}
+END_TEST
+
 START_TEST(test_free_nothing)
 {
 	loop_free(NULL);
@@ -569,6 +645,8 @@ static Suite *loop_suite(void)
 	tcase_add_test(t, test_works_cancelled);
 	tcase_add_test(t, test_hooks_end_each_turn);
 	tcase_add_test(t, test_idle_does_not_wake_up);
+	tcase_add_test(t, test_turns_are_measured);
+	tcase_add_test(t, test_waiting_is_no_turn);
 	tcase_add_test(t, test_free_nothing);
 	suite_add_tcase(s, t);
 	return s;

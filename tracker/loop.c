@@ -43,6 +43,8 @@ struct loop {
 	struct loop_work **works_end;
 	struct loop_hook *hooks;
 	struct loop_drainer *drainers;
+	struct loop_turns turns;
+	uint64_t turn_begun;   /* processor time */
 };
 
 static uint64_t clock_ns(clockid_t clock)
@@ -61,6 +63,12 @@ uint64_t loop_now(void)
 uint64_t loop_monotonic(void)
 {
 	return clock_ns(CLOCK_MONOTONIC);
+}
+
+/* A system call, other than the clocks above. */
+static uint64_t processor_time(void)
+{
+	return clock_ns(CLOCK_THREAD_CPUTIME_ID);
 }
 
 /* ---- life ---- */
@@ -466,12 +474,44 @@ static int turn(struct loop *loop)
 	return 0;
 }
 
+/* Read once per turn: the end of one is the beginning of the next, since waiting takes no processor time. */
+static void measure(struct loop *loop)
+{
+	uint64_t now = processor_time(), took = now - loop->turn_begun;
+
+	loop->turn_begun = now;
+	loop->turns.count++;
+	loop->turns.slow += took > LOOP_SLOW_NS;
+	if (took > loop->turns.max_ns)
+		loop->turns.max_ns = took;
+}
+
+struct loop_turns loop_turns(const struct loop *loop)
+{
+	return loop->turns;
+}
+
+void loop_turns_reset_max(struct loop *loop)
+{
+	loop->turns.max_ns = 0;
+	loop->turn_begun = processor_time();
+}
+
+void loop_turns_reset(struct loop *loop)
+{
+	loop->turns = (struct loop_turns){ 0 };
+	loop->turn_begun = processor_time();
+}
+
 int loop_run(struct loop *loop)
 {
 	int r = 0;
 
-	while (!r && !loop->stopping)
+	loop->turn_begun = processor_time();
+	while (!r && !loop->stopping) {
 		r = turn(loop);
+		measure(loop);
+	}
 	loop->stopping = false;
 	return r < 0 ? r : loop->status;
 }
