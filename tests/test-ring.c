@@ -113,6 +113,12 @@ static struct producer use_lane(struct ttalloc_ring *ring, unsigned i)
 	};
 }
 
+/* By the clock that the memory names: the counter is not every kernel's. */
+static uint64_t now_stamp(void)
+{
+	return set.clock == TTALLOC_CLOCK_COUNTER ? ttalloc_ticks_ordered() : ttalloc_clock_monotonic();
+}
+
 static void write_record(struct producer *p, struct ttalloc_record record)
 {
 	unsigned at = p->pos % TTALLOC_SEGMENT_RECORDS;
@@ -124,7 +130,7 @@ static void write_record(struct producer *p, struct ttalloc_record record)
 		else
 			p->lane->order[turn] = (uint16_t)p->fresh++;
 	}
-	record.stamp = p->stamp ? p->stamp++ : ttalloc_ticks_ordered();
+	record.stamp = p->stamp ? p->stamp++ : now_stamp();
 	record.seq = (uint32_t)p->pos;
 	p->lane->segment[p->lane->order[turn]][at] = record;
 	p->pos++;
