@@ -309,6 +309,96 @@ START_TEST(test_late_sources_come_after_the_others)
 }
 END_TEST
 
+static void spin_1_ms(struct probe *p)
+{
+	uint64_t until = loop_monotonic() + 1000000;
+
+	while (loop_monotonic() < until)
+		;
+}
+
+/* Much that is pending is taken in over several turns, and a death waits for all of it. */
+START_TEST(test_late_sources_wait_over_turns)
+{
+	enum { N = 40 };
+	struct probe late, p[N];
+	unsigned done = 0;
+
+	probe_open(&late, 'L', true, true);
+	probe_raise(&late);
+	for (int i = 0; i < N; i++) {
+		probe_open(&p[i], 0, true, false);
+		p[i].then = spin_1_ms;
+		probe_raise(&p[i]);
+	}
+	run_once();
+	for (int i = 0; i < N; i++)
+		done += p[i].count;
+	ck_assert_uint_gt(done, 0);
+	ck_assert_uint_lt(done, N);
+	ck_assert_uint_eq(late.count, 0);
+	while (!late.count)
+		run_once();
+	for (int i = 0; i < N; i++)
+		ck_assert_uint_eq(p[i].count, 1);
+	/* The same at once. */
+	probe_raise(&late);
+	for (int i = 0; i < N; i++)
+		probe_raise(&p[i]);
+	run_once();
+	loop_drain(loop);
+	ck_assert_uint_eq(late.count, 2);
+	for (int i = 0; i < N; i++) {
+		ck_assert_uint_eq(p[i].count, 2);
+		probe_close(&p[i]);
+	}
+	probe_close(&late);
+}
+END_TEST
+
+/* Has three things to do and does one in each turn. */
+static void one_of_three(struct probe *p)
+{
+	uint64_t value;
+
+	ck_assert(!loop_draining(loop));
+	if (p->count < 3)
+		loop_left(loop, &p->source);
+	else
+		ck_assert_int_eq(read(p->source.fd, &value, sizeof(value)), sizeof(value));
+}
+
+START_TEST(test_late_sources_wait_for_what_was_left)
+{
+	struct probe late, a, b;
+
+	probe_open(&late, 'L', true, true);
+	probe_open(&a, 'a', true, false);
+	probe_open(&b, 'b', true, false);
+	a.keep = true;
+	a.then = one_of_three;
+	b.keep = true;
+	probe_raise(&late);
+	probe_raise(&a);
+	probe_raise(&b);
+	while (!late.count)
+		run_once();
+	ck_assert_uint_eq(a.count, 3);
+	ck_assert_int_eq(strchr(calls, 'L') > strrchr(calls, 'a'), 1);
+	/* One that goes away is not waited for. */
+	probe_raise(&late);
+	a.count = 0;
+	probe_raise(&a);
+	run_once();
+	ck_assert_uint_eq(late.count, 1);
+	probe_close(&a);
+	run_once();
+	ck_assert_uint_eq(late.count, 2);
+	probe_close(&b);
+	probe_close(&late);
+}
+END_TEST
+
 static struct probe late_newcomer;
 
 static void add_late(struct probe *p)
@@ -636,6 +726,8 @@ static Suite *loop_suite(void)
 	tcase_add_test(t, test_drain_takes_ingest_only);
 	tcase_add_test(t, test_drain_takes_all_and_ends_although_one_never_rests);
 	tcase_add_test(t, test_late_sources_come_after_the_others);
+	tcase_add_test(t, test_late_sources_wait_over_turns);
+	tcase_add_test(t, test_late_sources_wait_for_what_was_left);
 	tcase_add_test(t, test_late_source_that_was_added_meanwhile_is_called);
 	tcase_add_test(t, test_all_late_sources_in_one_drain);
 	tcase_add_test(t, test_drain_within_ingest_does_nothing);

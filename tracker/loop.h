@@ -33,6 +33,7 @@ struct loop_source {
 	bool added;       /* internal */
 	uint64_t serial;  /* internal */
 	uint64_t pass;    /* internal */
+	uint64_t left;    /* internal */
 };
 
 /* The struct in which a source, timer, work or hook is embedded. */
@@ -90,6 +91,11 @@ void loop_work_cancel(struct loop *loop, struct loop_work *w);
 void loop_hook_add(struct loop *loop, struct loop_hook *h);
 void loop_drainer_add(struct loop *loop, struct loop_drainer *d);
 void loop_drainer_remove(struct loop *loop, struct loop_drainer *d);  /* nothing if it was not added */
+
+/* Whether all that is pending has to be taken in now. If not, an ingest source that has been at it for long leaves the
+ * rest for the next turn and says so (loop_left): deaths wait for that, though not for ever. */
+bool loop_draining(const struct loop *loop);
+void loop_left(struct loop *loop, struct loop_source *s);
 
 /* Calls every ingest source that has something pending now, and every drainer, until all that was pending when it was
  * called has been taken in. Bounded: what arrives meanwhile may wait for the next call. Not to be called from an ingest

@@ -379,17 +379,21 @@ static uint64_t take_run(struct ring_set *set, uint64_t bound, uint64_t limit)
 	return taken;
 }
 
+/* Until `limit` is taken; if there is one, also no longer than RING_TURN_NS, as a new buffer costs much more than an
+ * old one. */
 static void merge(struct ring_set *set, uint64_t bound, uint64_t limit)
 {
+	uint64_t until = limit == UINT64_MAX ? UINT64_MAX : loop_monotonic() + RING_TURN_NS;
+	uint64_t run = limit == UINT64_MAX ? UINT64_MAX : RING_BATCH;
 	uint64_t taken = 0;
 
 	for (size_t i = set->sources / 2; i-- > 0;)
 		sift_down(set, i);
-	while (set->sources && taken < limit) {
+	while (set->sources && taken < limit && (until == UINT64_MAX || loop_monotonic() < until)) {
 		if (set->source[0].ring->state == RING_BROKEN)
 			drop_top(set);
 		else
-			taken += take_run(set, bound, limit - taken);
+			taken += take_run(set, bound, run);
 	}
 	flush(set);
 }

@@ -32,6 +32,7 @@
 
 #define RING_BATCH 256            /* events booked at once */
 #define RING_TURN 4096            /* events, or what costs as much, in one turn; draining takes all */
+#define RING_TURN_NS UINT64_C(400000)  /* nor is a further batch begun after this time */
 #define RING_POLL_US 200
 #define RING_QUIET_MS 100
 #define RING_USER_MAX 1024        /* rings of one user, if that is not root; more clients go on with messages. Those
