@@ -235,6 +235,7 @@ static void reset_server(struct control *c)
 	s->fs_requests = 0;
 	s->ctl_commands = 0;
 	s->ctl_refused = 0;
+	loop_turns_reset(c->config.loop);
 }
 
 static int command_reset(struct control *c, struct operation *op, const struct ctl_command *command)
@@ -254,6 +255,7 @@ static int command_reset(struct control *c, struct operation *op, const struct c
 static int command_reset_peaks(struct control *c, struct operation *op, const struct ctl_command *command)
 {
 	registry_reset_peaks(registry(c));
+	loop_turns_reset_max(c->config.loop);
 	note(c, TRACE_RESET, TRACE_NO_DEVICE, 0);
 	return 0;
 }

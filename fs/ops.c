@@ -787,8 +787,14 @@ bool ops_connected(const struct ops *o)
 
 void ops_request(struct ops *o)
 {
+	struct loop_turns turns = loop_turns(o->config.loop);
+	struct server_info *server = o->config.server;
+
 	o->config.view->now = loop_now();
-	o->config.server->fs_requests++;
+	server->fs_requests++;
+	server->turns = turns.count;
+	server->turns_over_1ms = turns.slow;
+	server->turn_max_ns = turns.max_ns;
 }
 
 void ops_stop(struct ops *o)

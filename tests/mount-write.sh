@@ -70,6 +70,7 @@ try "scan" 5 'scan\n'
 try "log" 10 'log debug\n'
 try "log" 9 'log info\n'
 try "reset peaks" 12 'reset peaks\n'
+[ "$(stat_of turns)" -gt 0 ] && [ "$(stat_of turn_max_us)" -gt 0 ] || fail "turns are not measured"
 try "reset history" 14 'reset history\n'
 try "clean dead" 11 'clean dead\n'
 

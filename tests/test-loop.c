@@ -15,6 +15,7 @@
 #include <sys/eventfd.h>
 #include <sys/resource.h>
 #include <sys/timerfd.h>
+#include <time.h>
 #include <unistd.h>
 
 static struct loop *loop;
@@ -308,6 +309,96 @@ START_TEST(test_late_sources_come_after_the_others)
 }
 END_TEST
 
+static void spin_1_ms(struct probe *p)
+{
+	uint64_t until = loop_monotonic() + 1000000;
+
+	while (loop_monotonic() < until)
+		;
+}
+
+/* Much that is pending is taken in over several turns, and a death waits for all of it. */
+START_TEST(test_late_sources_wait_over_turns)
+{
+	enum { N = 40 };
+	struct probe late, p[N];
+	unsigned done = 0;
+
+	probe_open(&late, 'L', true, true);
+	probe_raise(&late);
+	for (int i = 0; i < N; i++) {
+		probe_open(&p[i], 0, true, false);
+		p[i].then = spin_1_ms;
+		probe_raise(&p[i]);
+	}
+	run_once();
+	for (int i = 0; i < N; i++)
+		done += p[i].count;
+	ck_assert_uint_gt(done, 0);
+	ck_assert_uint_lt(done, N);
+	ck_assert_uint_eq(late.count, 0);
+	while (!late.count)
+		run_once();
+	for (int i = 0; i < N; i++)
+		ck_assert_uint_eq(p[i].count, 1);
+	/* The same at once. */
+	probe_raise(&late);
+	for (int i = 0; i < N; i++)
+		probe_raise(&p[i]);
+	run_once();
+	loop_drain(loop);
+	ck_assert_uint_eq(late.count, 2);
+	for (int i = 0; i < N; i++) {
+		ck_assert_uint_eq(p[i].count, 2);
+		probe_close(&p[i]);
+	}
+	probe_close(&late);
+}
+END_TEST
+
+/* Has three things to do and does one in each turn. */
+static void one_of_three(struct probe *p)
+{
+	uint64_t value;
+
+	ck_assert(!loop_draining(loop));
+	if (p->count < 3)
+		loop_left(loop, &p->source);
+	else
+		ck_assert_int_eq(read(p->source.fd, &value, sizeof(value)), sizeof(value));
+}
+
+START_TEST(test_late_sources_wait_for_what_was_left)
+{
+	struct probe late, a, b;
+
+	probe_open(&late, 'L', true, true);
+	probe_open(&a, 'a', true, false);
+	probe_open(&b, 'b', true, false);
+	a.keep = true;
+	a.then = one_of_three;
+	b.keep = true;
+	probe_raise(&late);
+	probe_raise(&a);
+	probe_raise(&b);
+	while (!late.count)
+		run_once();
+	ck_assert_uint_eq(a.count, 3);
+	ck_assert_int_eq(strchr(calls, 'L') > strrchr(calls, 'a'), 1);
+	/* One that goes away is not waited for. */
+	probe_raise(&late);
+	a.count = 0;
+	probe_raise(&a);
+	run_once();
+	ck_assert_uint_eq(late.count, 1);
+	probe_close(&a);
+	run_once();
+	ck_assert_uint_eq(late.count, 2);
+	probe_close(&b);
+	probe_close(&late);
+}
+END_TEST
+
 static struct probe late_newcomer;
 
 static void add_late(struct probe *p)
@@ -539,6 +630,81 @@ START_TEST(test_idle_does_not_wake_up)
 }
 END_TEST
 
+/* ---- how long turns take ---- */
+
+static void spin_10_ms(struct probe *p)
+{
+	struct timespec t, until;
+
+	ck_assert_int_eq(clock_gettime(CLOCK_THREAD_CPUTIME_ID, &until), 0);
+	until.tv_nsec += 10000000;
+	do
+		ck_assert_int_eq(clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t), 0);
+	while ((t.tv_sec - until.tv_sec) * 1000000000 + t.tv_nsec - until.tv_nsec < 0);
+}
+
+static void spin_and_reset_max(struct probe *p)
+{
+	spin_10_ms(p);
+	loop_turns_reset_max(loop);
+}
+
+static void spin_and_reset(struct probe *p)
+{
+	spin_10_ms(p);
+	loop_turns_reset(loop);
+}
+
+/* A turn in which the callback is called. */
+static struct loop_turns after_turn_with(void (*then)(struct probe *p))
+{
+	struct probe p;
+
+	probe_open(&p, 0, true, false);
+	p.then = then;
+	probe_raise(&p);
+	run_once();
+	probe_close(&p);
+	return loop_turns(loop);
+}
+
+/* A short turn is only expected to take less than the long one. */
+START_TEST(test_turns_are_measured)
+{
+	struct loop_turns t = loop_turns(loop);
+
+	ck_assert_uint_eq(t.count + t.slow + t.max_ns, 0);
+	t = after_turn_with(spin_10_ms);
+	ck_assert_uint_eq(t.count, 1);
+	ck_assert_uint_eq(t.slow, 1);
+	ck_assert_uint_ge(t.max_ns, 10000000);
+	/* A short one leaves the longest. */
+	ck_assert_uint_ge(after_turn_with(NULL).max_ns, t.max_ns);
+	t = after_turn_with(spin_and_reset_max);
+	ck_assert_uint_eq(t.count, 3);
+	ck_assert_uint_gt(t.max_ns, 0);
+	ck_assert_uint_lt(t.max_ns, 10000000);
+	t = after_turn_with(spin_and_reset);
+	ck_assert_uint_eq(t.count, 1);
+	ck_assert_uint_lt(t.max_ns, 10000000);
+}
+END_TEST
+
+/* Waiting is not part of a turn. */
+START_TEST(test_waiting_is_no_turn)
+{
+	struct itimerspec in_50_ms = { .it_value = { .tv_nsec = 50000000 } };
+	struct probe end = { .source = { .ready = probe_ready }, .then = stop };
+
+	end.source.fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+	ck_assert_int_eq(loop_add(loop, &end.source, EPOLLIN), 0);
+	ck_assert_int_eq(timerfd_settime(end.source.fd, 0, &in_50_ms, NULL), 0);
+	ck_assert_int_eq(loop_run(loop), 7);
+	ck_assert_uint_lt(loop_turns(loop).max_ns, 50000000);
+	probe_close(&end);
+}
+END_TEST
+
 START_TEST(test_free_nothing)
 {
 	loop_free(NULL);
@@ -560,6 +726,8 @@ static Suite *loop_suite(void)
 	tcase_add_test(t, test_drain_takes_ingest_only);
 	tcase_add_test(t, test_drain_takes_all_and_ends_although_one_never_rests);
 	tcase_add_test(t, test_late_sources_come_after_the_others);
+	tcase_add_test(t, test_late_sources_wait_over_turns);
+	tcase_add_test(t, test_late_sources_wait_for_what_was_left);
 	tcase_add_test(t, test_late_source_that_was_added_meanwhile_is_called);
 	tcase_add_test(t, test_all_late_sources_in_one_drain);
 	tcase_add_test(t, test_drain_within_ingest_does_nothing);
@@ -569,6 +737,8 @@ static Suite *loop_suite(void)
 	tcase_add_test(t, test_works_cancelled);
 	tcase_add_test(t, test_hooks_end_each_turn);
 	tcase_add_test(t, test_idle_does_not_wake_up);
+	tcase_add_test(t, test_turns_are_measured);
+	tcase_add_test(t, test_waiting_is_no_turn);
 	tcase_add_test(t, test_free_nothing);
 	suite_add_tcase(s, t);
 	return s;

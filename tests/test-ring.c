@@ -113,6 +113,12 @@ static struct producer use_lane(struct ttalloc_ring *ring, unsigned i)
 	};
 }
 
+/* By the clock that the memory names: the counter is not every kernel's. */
+static uint64_t now_stamp(void)
+{
+	return set.clock == TTALLOC_CLOCK_COUNTER ? ttalloc_ticks_ordered() : ttalloc_clock_monotonic();
+}
+
 static void write_record(struct producer *p, struct ttalloc_record record)
 {
 	unsigned at = p->pos % TTALLOC_SEGMENT_RECORDS;
@@ -124,7 +130,7 @@ static void write_record(struct producer *p, struct ttalloc_record record)
 		else
 			p->lane->order[turn] = (uint16_t)p->fresh++;
 	}
-	record.stamp = p->stamp ? p->stamp++ : ttalloc_ticks_ordered();
+	record.stamp = p->stamp ? p->stamp++ : now_stamp();
 	record.seq = (uint32_t)p->pos;
 	p->lane->segment[p->lane->order[turn]][at] = record;
 	p->pos++;
@@ -480,6 +486,78 @@ START_TEST(a_full_lane_and_the_rest_at_the_end)
 }
 END_TEST
 
+/* ---- giving memory back ---- */
+
+/* The loop is not run: its turns would hold other things. */
+static unsigned turns_until_given_back(void)
+{
+	unsigned turns = 0;
+
+	for (; set.waste.first; turns++)
+		ck_assert_int_eq(set.waste.work.step(&set.waste.work), set.waste.first != NULL);
+	loop_work_cancel(loop, &set.waste.work);
+	return turns;
+}
+
+static bool is_mapped(void *at)
+{
+	unsigned char in_memory;
+
+	return mincore(at, 1, &in_memory) == 0;
+}
+
+/* The records of a lane stay for its client, which is told at once; our mapping goes piece by piece. */
+START_TEST(memory_is_given_back_in_pieces)
+{
+	struct ring *r = new_ring();
+	struct ttalloc_ring *memory = map(r);
+	struct producer p = use_lane(memory, 1);
+	unsigned segments = 3 * WASTE_PIECE / sizeof(p.lane->segment[0]);
+	const size_t lane = TTALLOC_LANE_OFFSET(1), ends[] = {
+		TTALLOC_LANE_OFFSET(0) + TTALLOC_LANE_HEAD, lane + WASTE_PIECE, lane + 2 * WASTE_PIECE,
+		lane + 3 * WASTE_PIECE, lane + TTALLOC_LANE_HEAD + 3 * WASTE_PIECE, TTALLOC_RING_SIZE,
+	};
+	void *at;
+
+	for (uint64_t n = 0; n < segments * TTALLOC_SEGMENT_RECORDS; n++)
+		write_record(&p, event(n % 2 ? TTALLOC_RECORD_FREE : TTALLOC_RECORD_ALLOC, 0x1000 + n / 2, 1));
+	publish(&p);
+	loop_drain(loop);
+	ring_free(r);
+	ck_assert_uint_eq(memory->attention, TTALLOC_ATTENTION_GONE);
+	ck_assert_uint_eq(info.rings, 0);
+	at = set.waste.first->at;
+	ck_assert(is_mapped(at));
+	/* Of lane 0 the head was touched. The last piece is all that was not. */
+	for (unsigned i = 0; i < sizeof(ends) / sizeof(ends[0]); i++)
+		ck_assert_uint_eq(set.waste.first->piece_end(set.waste.first, i ? ends[i - 1] : 0), ends[i]);
+	ck_assert_uint_gt(turns_until_given_back(), 0);
+	for (size_t pos = 0; pos < TTALLOC_RING_SIZE; pos += TTALLOC_RING_SIZE / 4)
+		ck_assert(!is_mapped((char *)at + pos));
+	for (unsigned s = 0; s < segments; s++)
+		ck_assert_uint_eq(p.lane->segment[p.lane->order[s]][5].event.address, 0x1000 + (s * 1024 + 5) / 2);
+	munmap(memory, TTALLOC_RING_SIZE);
+}
+END_TEST
+
+/* Many at once: one step gives back what one step may, and the end of the set the rest. */
+START_TEST(many_wait_to_be_given_back)
+{
+	struct ring *r[20];
+
+	for (unsigned i = 0; i < 20; i++)
+		r[i] = new_ring();
+	for (unsigned i = 0; i < 20; i++)
+		ring_free(r[i]);
+	ck_assert_uint_eq(info.rings, 0);
+	ck_assert_ptr_nonnull(set.users);
+	(void)set.waste.work.step(&set.waste.work);
+	ring_set_deinit(&set);
+	ck_assert_ptr_null(set.users);
+	ck_assert_int_eq(ring_set_init(&set), 0);
+}
+END_TEST
+
 START_TEST(a_user_has_so_many_rings_and_root_more)
 {
 	struct ring_owner owner = { .process = process, .broken = on_broken, .data = &set };
@@ -498,12 +576,17 @@ START_TEST(a_user_has_so_many_rings_and_root_more)
 	ck_assert_uint_eq(info.rings, RING_USER_MAX);
 	owner.process = util_process(util, 78, 0, "root");
 	ck_assert_int_eq(ring_new(&r[RING_USER_MAX], &set, &owner), 0);
+	/* It counts until its memory is given back. */
 	ring_free(r[0]);
 	owner.process = process;
+	ck_assert_int_eq(ring_new(&r[0], &set, &owner), -EDQUOT);
+	ck_assert_uint_gt(turns_until_given_back(), 0);
 	ck_assert_int_eq(ring_new(&r[0], &set, &owner), 0);
 	for (unsigned i = 0; i <= RING_USER_MAX; i++)
 		ring_free(r[i]);
 	ck_assert_uint_eq(info.rings, 0);
+	turns_until_given_back();
+	ck_assert_ptr_null(set.users);
 }
 END_TEST
 
@@ -903,6 +986,8 @@ int main(void)
 	tcase_add_test(rings, what_the_client_dropped_is_counted);
 	tcase_add_test(rings, a_full_lane_and_the_rest_at_the_end);
 	tcase_add_test(rings, an_end_without_news_reads_nobody_else);
+	tcase_add_test(rings, memory_is_given_back_in_pieces);
+	tcase_add_test(rings, many_wait_to_be_given_back);
 	tcase_add_test(rings, a_user_has_so_many_rings_and_root_more);
 	tcase_add_test(rings, sites_and_tags);
 	tcase_add_test(rings, a_turn_takes_fewer_definitions_than_events);

@@ -58,6 +58,9 @@ static void world_init(struct world *w)
 		.fs_requests = 1234,
 		.ctl_commands = 5,
 		.ctl_refused = 1,
+		.turns = 70000,
+		.turns_over_1ms = 2,
+		.turn_max_ns = 1234567,
 	};
 	ck_assert_int_eq(symbols_new(&w->symbols, 42), 0);
 	w->view = (struct view){

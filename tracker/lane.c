@@ -21,6 +21,8 @@ static int find_segment(struct lane *l)
 	if (n >= TTALLOC_SEGMENTS)
 		return -EBADMSG;
 	l->number = n;
+	if (n >= l->touched)
+		l->touched = n + 1;
 	l->segment = l->memory->segment[n];
 	return 0;
 }

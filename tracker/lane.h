@@ -29,6 +29,7 @@ struct lane {
 	uint64_t mark;      /* nor one from this position on before it was mark_floor */
 	uint64_t mark_floor;
 	uint16_t number;    /* of the segment */
+	uint16_t touched;   /* segments from this one on were never looked at */
 };
 
 /* The two looks of client/ttalloc-ring.h, point 6. 0, or -EBADMSG: the producer lies about its position. */

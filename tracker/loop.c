@@ -6,7 +6,10 @@
  * the first two themselves. An event carries descriptor and serial number of its source, never a pointer, so one that
  * was reported for a source that has gone meanwhile is recognised and ignored.
  *
- * Why draining ends: the kernel keeps ready sources in a queue, and one that was reported goes to its end. So as soon
+ * A turn takes in for about 200 us. When a death is reported, what was pending before it is passed over in as many
+ * turns as it takes, and then the death is called. Draining does all of it at once.
+ *
+ * Why a pass ends: the kernel keeps ready sources in a queue, and one that was reported goes to its end. So as soon
  * as a source is reported twice, everything that was ready at the start has been called.
  */
 #include "tracker/loop.h"
@@ -22,9 +25,12 @@ enum set { SET_ALL, SET_INGEST, SET_LATE, SETS };
 
 #define DRAIN_BATCH 1024  /* reports per epoll_wait() when draining */
 #define TURN_BATCH 64     /* reports per turn and set: neither side starves the other */
+#define STEP_BATCH 8      /* reports of ingest sources between two looks at the clock */
+#define STEP_NS UINT64_C(200000)  /* no further ingest source is called in a turn after this time */
 
 #define NS_PER_S UINT64_C(1000000000)
 #define NS_PER_MS UINT64_C(1000000)
+#define LEFT_NS NS_PER_S  /* so long deaths wait for what was left: time for more than a listener's queue holds */
 
 struct loop {
 	int epoll[SETS];
@@ -34,6 +40,12 @@ struct loop {
 	uint64_t serial;       /* of the source that was added last */
 	uint64_t pass;         /* number of the current pass over the ingest sources */
 	bool late_added;       /* since it was last cleared */
+	bool draining;
+	bool passing;          /* over several turns, before the deaths in `late` are called */
+	struct epoll_event late[TURN_BATCH];
+	int lates;
+	size_t lefts;          /* sources that have left something in this pass */
+	uint64_t pass_begun;
 	bool taking_in;        /* ingest sources are being called: draining would call them within themselves */
 	bool called;           /* something was, in this turn */
 	bool stopping;
@@ -43,6 +55,8 @@ struct loop {
 	struct loop_work **works_end;
 	struct loop_hook *hooks;
 	struct loop_drainer *drainers;
+	struct loop_turns turns;
+	uint64_t turn_begun;   /* processor time */
 };
 
 static uint64_t clock_ns(clockid_t clock)
@@ -61,6 +75,12 @@ uint64_t loop_now(void)
 uint64_t loop_monotonic(void)
 {
 	return clock_ns(CLOCK_MONOTONIC);
+}
+
+/* A system call, other than the clocks above. */
+static uint64_t processor_time(void)
+{
+	return clock_ns(CLOCK_THREAD_CPUTIME_ID);
 }
 
 /* ---- life ---- */
@@ -178,7 +198,7 @@ int loop_add(struct loop *loop, struct loop_source *s, uint32_t events)
 	if (s->added || loop->by_fd[s->fd])
 		return -EEXIST;
 	s->serial = next_serial(loop);
-	s->pass = 0;
+	s->pass = s->left = 0;
 	e.data.u64 = source_mark(s);
 	if (epoll_ctl(loop->epoll[set_of(s)], EPOLL_CTL_ADD, s->fd, &e) < 0)
 		return -errno;
@@ -200,6 +220,14 @@ int loop_change(struct loop *loop, struct loop_source *s, uint32_t events)
 	return epoll_ctl(loop->epoll[set_of(s)], EPOLL_CTL_MOD, s->fd, &e) < 0 ? -errno : 0;
 }
 
+/* What it has left in this pass is not awaited any more. */
+static void take_up(struct loop *loop, struct loop_source *s)
+{
+	if (s->left && s->left == loop->pass)
+		loop->lefts--;
+	s->left = 0;
+}
+
 void loop_remove(struct loop *loop, struct loop_source *s)
 {
 	if (!s->added)
@@ -207,6 +235,7 @@ void loop_remove(struct loop *loop, struct loop_source *s)
 	(void)epoll_ctl(loop->epoll[set_of(s)], EPOLL_CTL_DEL, s->fd, NULL);
 	loop->by_fd[s->fd] = NULL;
 	s->added = false;
+	take_up(loop, s);
 	if (set_of(s) == SET_LATE)
 		loop->late_count--;
 }
@@ -356,30 +385,56 @@ static void call_all(struct loop *loop, const struct epoll_event *ready, int n)
 	}
 }
 
+static void begin_pass(struct loop *loop)
+{
+	loop->pass++;
+	loop->lefts = 0;
+	loop->pass_begun = loop_monotonic();
+}
+
+/* Part of a pass over the ingest sources: `batch` reports. Returns whether there may be more that were ready when the
+ * pass began. */
+static bool pass_some(struct loop *loop, int batch)
+{
+	struct epoll_event ready[DRAIN_BATCH];
+	bool fresh = false, repeated = false;
+	int n = epoll_wait(loop->epoll[SET_INGEST], ready, batch, 0);
+
+	for (int i = 0; i < n; i++) {
+		struct loop_source *s = source_of_mark(loop, ready[i].data.u64);
+
+		if (!s)
+			continue;
+		if (s->pass == loop->pass)
+			repeated = true;
+		else
+			fresh = true;
+		s->pass = loop->pass;
+		take_up(loop, s);
+		call(loop, s, ready[i].events);
+	}
+	return fresh && !repeated;
+}
+
 /* Calls each ingest source that is ready now once at least. */
 static void pass_ingest(struct loop *loop)
 {
-	struct epoll_event ready[DRAIN_BATCH];
-	bool fresh, repeated;
+	begin_pass(loop);
+	while (pass_some(loop, DRAIN_BATCH))
+		;
+}
 
-	loop->pass++;
-	do {
-		int n = epoll_wait(loop->epoll[SET_INGEST], ready, DRAIN_BATCH, 0);
+void loop_left(struct loop *loop, struct loop_source *s)
+{
+	if (!loop->passing || s->left == loop->pass)
+		return;
+	s->left = loop->pass;
+	loop->lefts++;
+}
 
-		fresh = repeated = false;
-		for (int i = 0; i < n; i++) {
-			struct loop_source *s = source_of_mark(loop, ready[i].data.u64);
-
-			if (!s)
-				continue;
-			if (s->pass == loop->pass)
-				repeated = true;
-			else
-				fresh = true;
-			s->pass = loop->pass;
-			call(loop, s, ready[i].events);
-		}
-	} while (fresh && !repeated);
+bool loop_draining(const struct loop *loop)
+{
+	return loop->draining;
 }
 
 /* One round: which late sources are ready is asked before the pass over the others, and they are called after it.
@@ -402,14 +457,15 @@ void loop_drain(struct loop *loop)
 
 	if (loop->taking_in)
 		return;
-	loop->taking_in = true;
+	loop->taking_in = loop->draining = true;
+	loop->passing = false;
 	do {
 		/* A late source that was added in this round, say for a client that connected and died before the call,
 		 * may be ready as well. */
 		loop->late_added = false;
 		more = drain_round(loop);
 	} while ((more || loop->late_added) && --rounds);
-	loop->taking_in = false;
+	loop->taking_in = loop->draining = false;
 }
 
 /* ---- turns ---- */
@@ -432,11 +488,51 @@ static int wait_ms(const struct loop *loop)
 
 static void turn_ingest(struct loop *loop)
 {
-	struct epoll_event ready[TURN_BATCH];
-	int n = epoll_wait(loop->epoll[SET_INGEST], ready, TURN_BATCH, 0);
+	uint64_t until = loop_monotonic() + STEP_NS;
+	struct epoll_event ready[STEP_BATCH];
+	int n, calls = 0;
 
 	loop->taking_in = true;
-	call_all(loop, ready, n);
+	do {
+		n = epoll_wait(loop->epoll[SET_INGEST], ready, STEP_BATCH, 0);
+		call_all(loop, ready, n);
+		calls += n;
+	} while (n == STEP_BATCH && calls < TURN_BATCH && loop_monotonic() < until);
+	loop->taking_in = false;
+}
+
+/* The rest is reported again. */
+static void call_until(struct loop *loop, const struct epoll_event *ready, int n, uint64_t until)
+{
+	for (int i = 0; i < n; i++) {
+		call_all(loop, ready + i, 1);
+		if (loop_monotonic() >= until)
+			return;
+	}
+}
+
+/* As a round of draining, but a part of it in each turn. */
+static void turn_late(struct loop *loop)
+{
+	uint64_t until = loop_monotonic() + STEP_NS;
+	unsigned batches = 0;
+	bool more;
+
+	if (!loop->passing) {
+		loop->lates = epoll_wait(loop->epoll[SET_LATE], loop->late, TURN_BATCH, 0);
+		begin_pass(loop);
+		loop->passing = true;
+	}
+	loop->taking_in = true;
+	/* Two at least: when few are ready, the second one finds that there are no more. */
+	do
+		more = pass_some(loop, STEP_BATCH);
+	while (more && (++batches < 2 || loop_monotonic() < until));
+	if (!more && (!loop->lefts || loop_monotonic() - loop->pass_begun >= LEFT_NS)) {
+		loop->passing = false;
+		run_drainers(loop);
+		call_until(loop, loop->late, loop->lates, until);
+	}
 	loop->taking_in = false;
 }
 
@@ -455,8 +551,8 @@ static int turn(struct loop *loop)
 
 	if (n < 0)
 		return errno == EINTR ? 0 : -errno;
-	if (is_reported(ready, n, SET_LATE))
-		loop_drain(loop);
+	if (loop->passing || is_reported(ready, n, SET_LATE))
+		turn_late(loop);
 	else if (is_reported(ready, n, SET_INGEST))
 		turn_ingest(loop);
 	call_all(loop, ready, n);
@@ -466,12 +562,44 @@ static int turn(struct loop *loop)
 	return 0;
 }
 
+/* Read once per turn: the end of one is the beginning of the next, since waiting takes no processor time. */
+static void measure(struct loop *loop)
+{
+	uint64_t now = processor_time(), took = now - loop->turn_begun;
+
+	loop->turn_begun = now;
+	loop->turns.count++;
+	loop->turns.slow += took > LOOP_SLOW_NS;
+	if (took > loop->turns.max_ns)
+		loop->turns.max_ns = took;
+}
+
+struct loop_turns loop_turns(const struct loop *loop)
+{
+	return loop->turns;
+}
+
+void loop_turns_reset_max(struct loop *loop)
+{
+	loop->turns.max_ns = 0;
+	loop->turn_begun = processor_time();
+}
+
+void loop_turns_reset(struct loop *loop)
+{
+	loop->turns = (struct loop_turns){ 0 };
+	loop->turn_begun = processor_time();
+}
+
 int loop_run(struct loop *loop)
 {
 	int r = 0;
 
-	while (!r && !loop->stopping)
+	loop->turn_begun = processor_time();
+	while (!r && !loop->stopping) {
 		r = turn(loop);
+		measure(loop);
+	}
 	loop->stopping = false;
 	return r < 0 ? r : loop->status;
 }

@@ -33,6 +33,7 @@ struct loop_source {
 	bool added;       /* internal */
 	uint64_t serial;  /* internal */
 	uint64_t pass;    /* internal */
+	uint64_t left;    /* internal */
 };
 
 /* The struct in which a source, timer, work or hook is embedded. */
@@ -64,6 +65,16 @@ struct loop_hook {
 	struct loop_hook *next;
 };
 
+/* How long turns are: what other sources and requests wait for one that is under way. By the processor time of the
+ * loop's thread, so what other programs take of the processor is not in it, nor is the wait for events. Of turns that
+ * are over. */
+struct loop_turns {
+	uint64_t count;
+	uint64_t slow;    /* of them longer than LOOP_SLOW_NS */
+	uint64_t max_ns;  /* the longest */
+};
+#define LOOP_SLOW_NS UINT64_C(1000000)  /* no handler is meant to take longer */
+
 int loop_new(struct loop **loopp);     /* 0 or -errno */
 void loop_free(struct loop *loop);     /* NULL is allowed; sources are not closed */
 
@@ -81,6 +92,11 @@ void loop_hook_add(struct loop *loop, struct loop_hook *h);
 void loop_drainer_add(struct loop *loop, struct loop_drainer *d);
 void loop_drainer_remove(struct loop *loop, struct loop_drainer *d);  /* nothing if it was not added */
 
+/* Whether all that is pending has to be taken in now. If not, an ingest source that has been at it for long leaves the
+ * rest for the next turn and says so (loop_left): deaths wait for that, though not for ever. */
+bool loop_draining(const struct loop *loop);
+void loop_left(struct loop *loop, struct loop_source *s);
+
 /* Calls every ingest source that has something pending now, and every drainer, until all that was pending when it was
  * called has been taken in. Bounded: what arrives meanwhile may wait for the next call. Not to be called from an ingest
  * callback. */
@@ -89,6 +105,11 @@ void loop_drain(struct loop *loop);
 /* Runs until loop_stop(); returns its status, or -errno when waiting failed. */
 int loop_run(struct loop *loop);
 void loop_stop(struct loop *loop, int status);
+
+struct loop_turns loop_turns(const struct loop *loop);
+/* The longest is 0 again, or all of it; of the turn that is under way only what is still to come counts. */
+void loop_turns_reset_max(struct loop *loop);
+void loop_turns_reset(struct loop *loop);
 
 /* Clocks for the edges: CLOCK_REALTIME and CLOCK_MONOTONIC in ns. */
 uint64_t loop_now(void);

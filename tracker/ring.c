@@ -48,6 +48,7 @@ struct ring {
 	uint32_t uid;
 	struct ttalloc_ring *memory;
 	int fd;
+	struct waste waste;           /* the memory, when the ring has ended */
 	int wake_fd;
 	enum ring_state state;
 	bool arming;
@@ -378,17 +379,21 @@ static uint64_t take_run(struct ring_set *set, uint64_t bound, uint64_t limit)
 	return taken;
 }
 
+/* Until `limit` is taken; if there is one, also no longer than RING_TURN_NS, as a new buffer costs much more than an
+ * old one. */
 static void merge(struct ring_set *set, uint64_t bound, uint64_t limit)
 {
+	uint64_t until = limit == UINT64_MAX ? UINT64_MAX : loop_monotonic() + RING_TURN_NS;
+	uint64_t run = limit == UINT64_MAX ? UINT64_MAX : RING_BATCH;
 	uint64_t taken = 0;
 
 	for (size_t i = set->sources / 2; i-- > 0;)
 		sift_down(set, i);
-	while (set->sources && taken < limit) {
+	while (set->sources && taken < limit && (until == UINT64_MAX || loop_monotonic() < until)) {
 		if (set->source[0].ring->state == RING_BROKEN)
 			drop_top(set);
 		else
-			taken += take_run(set, bound, limit - taken);
+			taken += take_run(set, bound, run);
 	}
 	flush(set);
 }
@@ -661,6 +666,7 @@ int ring_set_init(struct ring_set *set)
 	int r;
 
 	set->drainer.drain = drain;
+	waste_init(&set->waste, set->loop);
 	set->active = NULL;
 	set->users = NULL;
 	set->source = NULL;
@@ -702,6 +708,7 @@ void ring_set_deinit(struct ring_set *set)
 	loop_drainer_remove(set->loop, &set->drainer);
 	close_source(set, &set->timer);
 	close_source(set, &set->wakes);
+	waste_deinit(&set->waste);
 	free(set->source);
 }
 
@@ -773,6 +780,48 @@ int ring_new(struct ring **ringp, struct ring_set *set, const struct ring_owner 
 	return 0;
 }
 
+/* Of a lane we have touched its head and no segment behind the last one that we have looked at; of lanes that are not
+ * in use nothing. What was not touched costs nothing, so it goes with the piece behind it. */
+static size_t piece_end(struct waste *w, size_t pos)
+{
+	const struct ring *r = loop_owner(w, struct ring, waste);
+
+	for (uint32_t i = 0; i < r->lanes; i++) {
+		size_t begin = TTALLOC_LANE_OFFSET(i), end;
+
+		end = begin + TTALLOC_LANE_HEAD + r->lane[i].touched * sizeof(r->lane[i].memory->segment[0]);
+		if (pos >= end)
+			continue;
+		begin = pos > begin ? pos : begin;
+		return end - begin < WASTE_PIECE ? end : begin + WASTE_PIECE;
+	}
+	return w->size;
+}
+
+static void memory_gone(struct waste *w)
+{
+	struct ring *r = loop_owner(w, struct ring, waste);
+
+	user_return(r->set, r->uid);
+	free(r);
+}
+
+static void give_back(struct ring *r)
+{
+	r->waste.at = r->memory;
+	r->waste.size = TTALLOC_RING_SIZE;
+	r->waste.fd = r->fd;
+	r->waste.piece_end = piece_end;
+	r->waste.gone = memory_gone;
+	if (r->memory) {
+		waste_add(&r->set->waste, &r->waste);
+		return;
+	}
+	if (r->fd >= 0)
+		close(r->fd);
+	memory_gone(&r->waste);
+}
+
 void ring_free(struct ring *r)
 {
 	if (!r)
@@ -792,20 +841,15 @@ void ring_free(struct ring *r)
 		(void)epoll_ctl(r->set->wakes.fd, EPOLL_CTL_DEL, r->wake_fd, NULL);
 		close(r->wake_fd);
 	}
-	if (r->memory) {
-		/* From here on the client knows what it has to tell to the next server. */
+	/* From here on the client knows what it has to tell to the next server. */
+	if (r->memory)
 		atomic_fetch_or(&r->memory->attention, TTALLOC_ATTENTION_GONE);
-		munmap(r->memory, TTALLOC_RING_SIZE);
-	}
-	if (r->fd >= 0)
-		close(r->fd);
-	user_return(r->set, r->uid);
 	r->set->info->rings--;
 	registry_process_ring(r->set->ingest->registry, r->owner.process, false);
 	free(r->modules.number);
 	free(r->sites.number);
 	free(r->tags.number);
-	free(r);
+	give_back(r);
 }
 
 int ring_memory_fd(const struct ring *r)

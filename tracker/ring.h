@@ -10,8 +10,11 @@
  * What several lanes hold is booked in the order of the stamps, over all rings; why that is the order in which it
  * happened is argued in client/ttalloc-ring.h.
  *
- * Owns the memory, its descriptor and the eventfd. A client that writes nonsense ends its ring: what was booked stays.
- * Internal to the intake.
+ * Owns the memory, its descriptor and the eventfd. The memory of a ring that has ended is given back in the course of
+ * time (waste.h), and until then the ring counts as one of its user's: so those who make rings, fill and leave them
+ * faster than we give back get no more, and have no more memory through us than with as many rings open.
+ *
+ * A client that writes nonsense ends its ring: what was booked stays. Internal to the intake.
  */
 #ifndef TRACKER_RING_H
 #define TRACKER_RING_H
@@ -25,12 +28,15 @@
 #include "tracker/loop.h"
 #include "tracker/stamp.h"
 #include "tracker/view.h"
+#include "tracker/waste.h"
 
 #define RING_BATCH 256            /* events booked at once */
 #define RING_TURN 4096            /* events, or what costs as much, in one turn; draining takes all */
+#define RING_TURN_NS UINT64_C(400000)  /* nor is a further batch begun after this time */
 #define RING_POLL_US 200
 #define RING_QUIET_MS 100
-#define RING_USER_MAX 1024        /* rings of one user, if that is not root; more clients go on with messages */
+#define RING_USER_MAX 1024        /* rings of one user, if that is not root; more clients go on with messages. Those
+				   * that have ended, too, until their memory is given back */
 
 struct ring;
 
@@ -60,6 +66,7 @@ struct ring_set {
 	uint64_t now;                 /* of the current round, ns since the epoch */
 	struct ring *active;
 	struct ring_user *users;
+	struct waste_heap waste;
 	struct ring_source *source;   /* heap of lanes, the oldest record first */
 	size_t sources;
 	size_t sources_max;
@@ -69,7 +76,7 @@ struct ring_set {
 
 /* loop, ingest, info, sited and data are set by the caller. 0 or -errno. */
 int ring_set_init(struct ring_set *set);
-/* All rings are gone. */
+/* All rings are gone; what memory of theirs still waits is given back at once. */
 void ring_set_deinit(struct ring_set *set);
 /* Books everything that is published. */
 void ring_set_drain(struct ring_set *set);
@@ -82,7 +89,7 @@ struct ring_owner {
 	void *data;
 };
 int ring_new(struct ring **ringp, struct ring_set *set, const struct ring_owner *owner);
-/* Books what is still there and gives the memory back; NULL is allowed. */
+/* Books what is still there; its memory is given back step by step. NULL is allowed. */
 void ring_free(struct ring *r);
 /* For SCM_RIGHTS; they stay the ring's. */
 int ring_memory_fd(const struct ring *r);

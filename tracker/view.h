@@ -42,6 +42,9 @@ struct server_info {
 	uint64_t fs_requests;
 	uint64_t ctl_commands;      /* executed */
 	uint64_t ctl_refused;       /* refused, parsed or not */
+	uint64_t turns;             /* of the event loop */
+	uint64_t turns_over_1ms;    /* of them */
+	uint64_t turn_max_ns;
 };
 
 struct symbols;
