@@ -9,7 +9,7 @@
 
 #define SWEEP 1024  /* heads that are looked at for one that may go */
 #define SPARED 32   /* of these, for having been touched */
-#define AHEAD 16
+#define AHEAD 32    /* heads in front of the hand for which memory is asked for */
 
 #define LASTED_LOW_BITS 28
 #define LASTED_MAX ((UINT64_C(1) << (14 + LASTED_LOW_BITS)) - 1)
@@ -26,7 +26,7 @@ size_t history_heads_size(uint32_t max_events)
 
 size_t history_events_size(uint32_t max_events)
 {
-	return ((size_t)max_events + 1) * sizeof(struct history_event);
+	return ((size_t)max_events + 1) * (sizeof(struct history_event) + sizeof(struct history_chain));
 }
 
 size_t history_persons_size(void)
@@ -40,6 +40,7 @@ void history_init(struct history *h, struct index *index, uint64_t seed, uint32_
 	*h = (struct history){
 		.head = heads,
 		.event = events,
+		.chain = (void *)((struct history_event *)events + max_events + 1),
 		.person = persons,
 		.index = index,
 		.dropped = dropped,
@@ -54,8 +55,8 @@ void history_init(struct history *h, struct index *index, uint64_t seed, uint32_
 void history_clear(struct history *h)
 {
 	h->used_heads = h->used_events = 1;
-	h->free_heads = h->free_events = 0;
-	h->hand = 0;
+	h->free_heads = h->free_chains = 0;
+	h->hand = h->asked = 0;
 	h->heads = h->pinned = h->events = 0;
 }
 
@@ -99,15 +100,13 @@ uint32_t history_find(const struct history *h, uint32_t hash, const struct histo
 	return 0;
 }
 
-/* All events of a key go back; only the last one is written to. */
-static void free_chain(struct history *h, struct history_key *k)
+/* None of the events is looked at. */
+static void free_chain(struct history *h, uint32_t first, uint32_t count)
 {
-	if (!k->count)
+	if (!count)
 		return;
-	h->event[k->last].next = h->free_events;
-	h->free_events = k->first;
-	h->events -= k->count;
-	k->count = 0;
+	h->chain[h->free_chains++] = (struct history_chain){ first, count };
+	h->events -= count;
 }
 
 void history_forget(struct history *h, uint32_t head)
@@ -117,7 +116,7 @@ void history_forget(struct history *h, uint32_t head)
 	if (k->form == HISTORY_SOLO) {
 		h->events--;
 	} else {
-		free_chain(h, k);
+		free_chain(h, k->first, k->count);
 		h->pinned -= k->pinned;
 	}
 	if (!k->carried)
@@ -127,17 +126,26 @@ void history_forget(struct history *h, uint32_t head)
 	h->heads--;
 }
 
-/* Asks for the memory that forgetting a head will look at, some heads before the hand gets there. */
-static void ask_ahead(const struct history *h)
+/* Without a branch that depends on the head: it could not be guessed. */
+static void ask_for_head(const struct history *h, uint32_t head)
 {
-	uint32_t head = h->hand + AHEAD < h->used_heads ? h->hand + AHEAD : 1;
 	const struct history_key *k = &h->head[head].key;
 
-	if (k->form == HISTORY_NONE)
+	if (k->carried | k->touched)
 		return;
-	if (!k->carried)
-		index_prefetch(h->index, hash_of(h, head));
-	history_prefetch(h, head);
+	index_prefetch(h->index, hash_of(h, head));
+	ahead_write(&h->event[(k->form == HISTORY_KEY) * k->first]);
+}
+
+void history_ahead_evict(struct history *h, unsigned n)
+{
+	if (h->events + n < h->max_events)
+		return;
+	/* The hand has overtaken, or gone round. */
+	if (h->asked - h->hand > 2 * AHEAD)
+		h->asked = h->hand;
+	for (; h->asked < h->hand + AHEAD + n && h->asked + 1 < h->used_heads; h->asked++)
+		ask_for_head(h, h->asked + 1);
 }
 
 /* Gives up the next head that may go, but not `keep`. False: there is none near the hand. */
@@ -149,7 +157,6 @@ static bool evict(struct history *h, uint32_t keep)
 		return false;
 	for (unsigned i = 0; i < SWEEP; i++) {
 		h->hand = h->hand + 1 < h->used_heads ? h->hand + 1 : 1;
-		ask_ahead(h);
 		struct history_key *k = &h->head[h->hand].key;
 		if (k->form == HISTORY_NONE || h->hand == keep || (k->form == HISTORY_KEY && k->pinned))
 			continue;
@@ -199,12 +206,17 @@ static uint32_t head_new(struct history *h, const struct history_id *id, enum hi
 /* What is remembered is less than max_events, so there is a free one. */
 static uint32_t event_take(struct history *h)
 {
-	uint32_t e = h->free_events;
-
-	if (!e)
+	if (!h->free_chains)
 		return h->used_events++;
-	h->free_events = h->event[e].next;
-	ahead_write(&h->event[h->free_events]);
+	struct history_chain *c = &h->chain[h->free_chains - 1];
+	uint32_t e = c->first;
+
+	if (--c->count) {
+		c->first = h->event[e].next;
+		ahead_write(&h->event[c->first]);
+	} else {
+		h->free_chains--;
+	}
 	return e;
 }
 
@@ -231,11 +243,7 @@ static uint32_t chain_take_oldest(struct history *h, struct history_key *k)
 
 static void drop_oldest(struct history *h, struct history_key *k)
 {
-	uint32_t e = chain_take_oldest(h, k);
-
-	h->event[e].next = h->free_events;
-	h->free_events = e;
-	h->events--;
+	free_chain(h, chain_take_oldest(h, k), 1);
 }
 
 static struct history_event solo_event(const struct history *h, const struct history_solo *s)

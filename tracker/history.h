@@ -44,7 +44,7 @@ struct history_person {
 
 struct history_event {
 	uint64_t time;
-	uint32_t next;        /* the following event of the head, or of the free list */
+	uint32_t next;        /* the following event of the chain */
 	int32_t pid;          /* who did it */
 	uint64_t size : 59;
 	uint64_t kind : 5;    /* enum trace_kind or HISTORY_LIFE */
@@ -98,9 +98,16 @@ union history_head {
 	struct history_key key;
 };
 
+/* Events that were given back together. */
+struct history_chain {
+	uint32_t first;
+	uint32_t count;
+};
+
 struct history {
 	union history_head *head;     /* [0] is unused, as is event[0] */
 	struct history_event *event;
+	struct history_chain *chain;  /* stack of the free events; it lies behind those */
 	struct history_person *person;
 	struct index *index;          /* not owned */
 	uint64_t seed;
@@ -108,9 +115,10 @@ struct history {
 	uint32_t per_key;
 	uint32_t used_heads;          /* high-water marks */
 	uint32_t used_events;
-	uint32_t free_heads;          /* lists of returned ones */
-	uint32_t free_events;
+	uint32_t free_heads;          /* list of returned ones */
+	uint32_t free_chains;         /* height of the stack */
 	uint32_t hand;
+	uint32_t asked;               /* the head up to which memory was asked for, see history_ahead() */
 	uint32_t heads;               /* in use now */
 	uint32_t pinned;              /* of these */
 	uint32_t events;              /* remembered now; a solo head is one */
@@ -182,13 +190,18 @@ static inline bool history_is(const struct history *h, uint32_t number, const st
 	return number && number < h->used_heads && k->form != HISTORY_NONE && k->address == id->address &&
 	       k->owner == id->owner && k->device == id->device && k->type == id->type;
 }
-/* Asks for the event that the next one will be linked to; the head itself has been asked for before. */
-static inline void history_prefetch(const struct history *h, uint32_t head)
+/* Asks for the event that the next one of a head will be linked to, and what it will take the place of; the head itself
+ * has been asked for before. */
+static inline void history_ahead_append(const struct history *h, uint32_t head)
 {
 	const struct history_key *k = &h->head[head].key;
+	uint32_t key = k->form == HISTORY_KEY;
 
-	ahead_write(&h->event[k->form == HISTORY_KEY ? k->last : 0]);
+	ahead_write(&h->event[key * k->last]);
+	ahead_write(&h->event[key * (k->count >= h->per_key ? k->first : k->last)]);
 }
+/* Asks for the memory that forgetting the next heads in front of the hand will look at, for about n events. */
+void history_ahead_evict(struct history *h, unsigned n);
 /* The number of the head in the index, or 0. */
 uint32_t history_find(const struct history *h, uint32_t hash, const struct history_id *id);
 uint64_t history_allocs(const struct history *h, uint32_t head);

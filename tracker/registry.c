@@ -552,10 +552,11 @@ void registry_ahead_history(const struct registry *reg, size_t n, const struct r
 		ahead_write(&reg->history.head[reg->record[ahead[i].record].history]);
 }
 
-void registry_ahead_events(const struct registry *reg, size_t n, const struct registry_ahead *ahead)
+void registry_ahead_events(struct registry *reg, size_t n, const struct registry_ahead *ahead)
 {
 	for (size_t i = 0; i < n; i++)
-		history_prefetch(&reg->history, reg->record[ahead[i].record].history);
+		history_ahead_append(&reg->history, reg->record[ahead[i].record].history);
+	history_ahead_evict(&reg->history, (unsigned)n);
 }
 
 struct walk registry_walk(const struct registry *reg, unsigned device, uint64_t address, unsigned types)

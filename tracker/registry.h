@@ -277,7 +277,7 @@ void registry_ahead_index(const struct registry *reg, const struct event *events
 			  struct registry_ahead *ahead);
 void registry_ahead_entries(const struct registry *reg, size_t n, struct registry_ahead *ahead);
 void registry_ahead_history(const struct registry *reg, size_t n, const struct registry_ahead *ahead);
-void registry_ahead_events(const struct registry *reg, size_t n, const struct registry_ahead *ahead);
+void registry_ahead_events(struct registry *reg, size_t n, const struct registry_ahead *ahead);
 
 /* The owner's live buffers at an address among `types` (bit mask of enum buffer_type): the most recent in *out;
  * returns how many. */
