@@ -392,6 +392,24 @@ START_TEST(reset_and_exit)
 }
 END_TEST
 
+/* The number of a process is used again: what the first left is not the second's to free. */
+START_TEST(left_buffer_is_not_the_next_process_s)
+{
+	struct sought s = { .device = 0, .address = 0x40, .pid = 5 };
+
+	take(DETAIL("alloc 0 dram 0x40 100", "5"));
+	take(EVENT "exit - - - - 5 -");
+	take(DETAIL("alloc 0 dram 0x40 200", "5"));
+	take(DETAIL("free 0 - 0x40 -", "5"));
+	take(DETAIL("free 0 - 0x40 -", "5"));
+	book_each(book, seek, &s);
+	ck_assert_uint_eq(s.n, 2);
+	/* The one seen last is the older. */
+	ck_assert(book_is_left(book, s.buffer));
+	ck_assert_uint_eq(s.buffer->size, 100);
+}
+END_TEST
+
 static int add_kind(void *arg, const struct moment *m)
 {
 	char *text = arg;
@@ -419,9 +437,12 @@ START_TEST(timeline_of_the_wanted_address)
 }
 END_TEST
 
+/* As many as *arg in a row, from line 11 on. */
 static int count(void *arg, const struct moment *m)
 {
-	++*(uint64_t *)arg;
+	uint64_t *n = arg;
+
+	ck_assert_uint_eq(m->place.line, 11 + (*n)++);
 	return 0;
 }
 
@@ -459,6 +480,7 @@ int main(void)
 	tcase_add_test(books, types_at_one_address);
 	tcase_add_test(books, table_is_believed);
 	tcase_add_test(books, reset_and_exit);
+	tcase_add_test(books, left_buffer_is_not_the_next_process_s);
 	tcase_add_test(books, timeline_of_the_wanted_address);
 	tcase_add_test(books, timeline_is_bounded);
 	suite_add_tcase(s, books);
