@@ -319,7 +319,7 @@ static struct buffer *make_buffer(struct entry *e, const struct buffer_owner *ow
 	return buffer;
 }
 
-/* The process's own, of whatever type: a free says none. The held one that was allocated last, else one that is freed. */
+/* The process's own, of whatever type: a free says none. The held one that was allocated last, else a freed one. */
 static struct buffer *find_own(const struct booking *k)
 {
 	const struct buffer_owner owner = owner_of(k->line);

@@ -321,7 +321,9 @@ static bool parse_table(const struct scan *s, struct line *line)
 	const size_t n = split(*s, fields);
 
 	/* What is in between is a detailed log's line that was torn. */
-	if ((n != FIELDS_TRACE && n < FIELDS_DETAIL) || !parse_time(fields[TIME], &line->time) || !table_kind(&fields[KIND], &line->kind) ||
+	if (n != FIELDS_TRACE && n < FIELDS_DETAIL)
+		return false;
+	if (!parse_time(fields[TIME], &line->time) || !table_kind(&fields[KIND], &line->kind) ||
 	    !parse_numbers(fields, line))
 		return false;
 	if (is_of_buffer(line->kind) && (!line->has_address || line->device == LINE_NO_DEVICE))

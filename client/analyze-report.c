@@ -176,6 +176,26 @@ static struct list part_of(const struct list *l, int32_t device)
 	return part;
 }
 
+/* Bytes of the UTF-8 character at the front of `length` > 0 bytes; 0: it is none. */
+static size_t utf8_length(const unsigned char *s, size_t length)
+{
+	static const uint32_t least[] = { 0, 0, 0x80, 0x800, 0x10000 };
+	const size_t n = s[0] < 0x80 ? 1 : s[0] >= 0xf0 && s[0] < 0xf5 ? 4 : s[0] >= 0xe0 ? 3 : 2;
+	uint32_t c = s[0] & (0xffu >> (n + 1));
+	size_t i;
+
+	if (n == 1)
+		return 1;
+	if (s[0] < 0xc2 || s[0] > 0xf4 || length < n)
+		return 0;
+	for (i = 1; i < n; i++) {
+		if ((s[i] & 0xc0) != 0x80)
+			return 0;
+		c = c << 6 | (s[i] & 0x3f);
+	}
+	return c < least[n] || c > 0x10ffff || (c >= 0xd800 && c < 0xe000) ? 0 : n;
+}
+
 static const char *caller_of(const char *origin)
 {
 	return origin && origin[0] ? origin : "-";
@@ -196,6 +216,32 @@ static const struct place *place_of(const struct finding *f, const struct buffer
 
 /* --- for people --- */
 
+/* Whatever is in a log, or in the name of one, a terminal must not take it for a command. */
+static void print_word(FILE *out, const char *text)
+{
+	const unsigned char *s = (const unsigned char *)text;
+	size_t length = strlen(text), n;
+
+	for (; length > 0; s += n, length -= n) {
+		n = utf8_length(s, length);
+		if (n > 1 ? s[0] == 0xc2 && s[1] < 0xa0 : n == 0 || *s < ' ' || *s == 0x7f) {
+			fprintf(out, "%%%02X", *s);
+			n = 1;
+		} else {
+			fwrite(s, 1, n, out);
+		}
+	}
+}
+
+static void print_origin(FILE *out, const char *origin)
+{
+	fputc(' ', out);
+	print_word(out, caller_of(origin));
+	fputc(' ', out);
+	print_word(out, tag_of(origin));
+	fputc('\n', out);
+}
+
 static void print_place(FILE *out, const struct report_options *options, const struct place *place)
 {
 	char text[32];
@@ -204,10 +250,12 @@ static void print_place(FILE *out, const struct report_options *options, const s
 		strcpy(text, "-");
 	else
 		snprintf(text, sizeof(text), "%" PRIu64, place->line);
-	if (options->log_count > 1 && place->line > 0)
-		fprintf(out, "%s:%-6s", options->logs[place->log], text);
-	else
+	if (options->log_count > 1 && place->line > 0) {
+		print_word(out, options->logs[place->log]);
+		fprintf(out, ":%-6s", text);
+	} else {
 		fprintf(out, "%-8s", text);
+	}
 }
 
 static void print_sizes(FILE *out, const struct buffer *buffer)
@@ -243,7 +291,7 @@ static void print_found(FILE *out, const struct lists *lists, const struct findi
 	print_pid(out, lists->book, buffer);
 	fprintf(out, "%5" PRIu32 " %6" PRIu32 " %6" PRIu32 "  ", buffer->refs, buffer->allocs, buffer->frees);
 	print_place(out, lists->options, place_of(f, buffer));
-	fprintf(out, " %s %s\n", caller_of(buffer->origin), tag_of(buffer->origin));
+	print_origin(out, buffer->origin);
 }
 
 static void print_finding(FILE *out, const struct lists *lists, const struct finding *f, const struct list *l)
@@ -275,7 +323,8 @@ static void print_device(FILE *out, const struct lists *lists, const struct devi
 	fprintf(out, "%" PRIu64 " events, %" PRIu64 " allocated, %" PRIu64 " freed, %" PRIu64 " more references\n",
 		d->events, d->allocs, d->frees, d->refs);
 	if (d->sum_allocs + d->sum_frees > 0)
-		fprintf(out, "Circular buffers and kernels without an address: %" PRIu64 " allocated, %" PRIu64 " freed\n",
+		fprintf(out,
+			"Circular buffers and kernels without an address: %" PRIu64 " allocated, %" PRIu64 " freed\n",
 			d->sum_allocs, d->sum_frees);
 	for (i = 0; i < FINDINGS; i++) {
 		part = part_of(&lists->of[i], d->number);
@@ -320,8 +369,9 @@ static int print_moment(void *arg, const struct moment *m)
 		fprintf(t->out, " %6s", "-");
 	else
 		fprintf(t->out, " %6" PRId32, m->device);
-	fprintf(t->out, " %-12s %-13s %14" PRIu64 " %7" PRId32 " %4" PRIu32 " %s %s\n", line_kind_name(m->kind),
-		line_type_name(m->type), m->size, m->pid, m->refs, caller_of(m->origin), tag_of(m->origin));
+	fprintf(t->out, " %-12s %-13s %14" PRIu64 " %7" PRId32 " %4" PRIu32, line_kind_name(m->kind),
+		line_type_name(m->type), m->size, m->pid, m->refs);
+	print_origin(t->out, m->origin);
 	return 0;
 }
 
@@ -382,26 +432,6 @@ int report_text(FILE *out, struct book *b, const struct report_options *options,
 }
 
 /* --- JSON --- */
-
-/* Bytes of the UTF-8 character at the front of `length` > 0 bytes; 0: it is none. */
-static size_t utf8_length(const unsigned char *s, size_t length)
-{
-	static const uint32_t least[] = { 0, 0, 0x80, 0x800, 0x10000 };
-	const size_t n = s[0] < 0x80 ? 1 : s[0] >= 0xf0 && s[0] < 0xf5 ? 4 : s[0] >= 0xe0 ? 3 : 2;
-	uint32_t c = s[0] & (0xffu >> (n + 1));
-	size_t i;
-
-	if (n == 1)
-		return 1;
-	if (s[0] < 0xc2 || s[0] > 0xf4 || length < n)
-		return 0;
-	for (i = 1; i < n; i++) {
-		if ((s[i] & 0xc0) != 0x80)
-			return 0;
-		c = c << 6 | (s[i] & 0x3f);
-	}
-	return c < least[n] || c > 0x10ffff || (c >= 0xd800 && c < 0xe000) ? 0 : n;
-}
 
 static void json_string(FILE *out, const char *text)
 {

@@ -41,8 +41,9 @@ struct assembly {
 static void print_help(void)
 {
 	printf("Usage: ttalloc analyze [OPTION]... LOG...\n"
-	       "Says which buffers of a log were leaked, freed twice, or resized. LOG is a detailed log of libttalloc,\n"
-	       "the mount's trace or events file, or what an existing allocation server printed; - is standard input.\n\n"
+	       "Says which buffers of a log were leaked, freed twice, or resized. LOG is a detailed log of\n"
+	       "libttalloc, the mount's trace or events file, or what an existing allocation server printed;\n"
+	       "- is standard input.\n\n"
 	       "  --address ADDR   the events at this address instead\n"
 	       "  --device N       only this device\n"
 	       "  --top N          list at most N buffers of each kind and device (%d)\n"

@@ -54,6 +54,20 @@ static char path[PATH_MAX];
 
 bool detail_on;
 
+/* A folder is meant as it is, whatever is in its name. */
+static size_t copy_folder(const char *folder)
+{
+	size_t n = 0;
+
+	for (; *folder && n + 3 < sizeof(template); folder++) {
+		template[n++] = *folder;
+		if (*folder == '%')
+			template[n++] = '%';
+	}
+	template[n++] = '/';
+	return n;
+}
+
 void detail_setup(void)
 {
 	const char *wanted = secure_getenv("TT_ALLOC_TRACKING_DETAILED");
@@ -65,19 +79,15 @@ void detail_setup(void)
 		return;
 	detail_on = true;
 	if (!name || !name[0]) {
-		folder = folder && folder[0] ? folder : "/tmp";
-		n = strlen(folder);
+		n = copy_folder(folder && folder[0] ? folder : "/tmp");
 		name = NAME_DEFAULT;
 	}
-	if (n + 1 + strlen(name) >= sizeof(template)) {
+	if (n + strlen(name) < sizeof(template)) {
+		strcpy(template + n, name);
+	} else {
+		template[0] = 0;
 		atomic_store(&file.given_up, true);
-		return;
 	}
-	if (n > 0) {
-		memcpy(template, folder, n);
-		template[n++] = '/';
-	}
-	strcpy(template + n, name);
 }
 
 /* --- text --- */

@@ -117,6 +117,10 @@ json 'j["devices"][0]["leaked"]["count"] == 2 and j["devices"][0]["leaked"]["byt
 json '"\u00e9" in [b["tag"] for b in j["devices"][0]["leaked"]["buffers"] if b["tag"]][0]' "$t/bytes"
 : >"$t/empty"
 json 'j["lines"] == 0 and j["devices"] == []' "$t/empty"
+# A terminal gets no command: of control characters there is only the end of a line.
+"$ttalloc" analyze "$t/bytes" >"$t/out" || fail "any bytes as text: exit status $?"
+[ -z "$(tr -d '\n\40-\176\200-\377' <"$t/out")" ] || fail "control characters in the text"
+grep -q '%FF%C0%80"\\%C2%1B' "$t/out" || fail "any bytes as text: $(cat "$t/out")"
 # A name with everything that has to be escaped.
 name=$(printf 'a"b\\c\td\n\351.log')
 cp analyze-hex.log "$t/$name"

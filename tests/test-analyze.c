@@ -244,9 +244,10 @@ static void expect(uint64_t address, int32_t pid, const char *wanted)
 	const struct buffer *b = buffer_of(0, address, pid);
 	char text[256];
 
-	snprintf(text, sizeof(text), "%s refs %u allocs %u frees %u double %u unknown %u foreign %u resized %u reused %u "
-		 "size %" PRIu64, book_is_left(book, b) ? "left" : book_is_held(book, b) ? "held" : "gone", b->refs,
-		 b->allocs, b->frees, b->double_frees, b->unknown_frees, b->foreign_frees, b->resizes, b->reuses, b->size);
+	snprintf(text, sizeof(text),
+		 "%s refs %u allocs %u frees %u double %u unknown %u foreign %u resized %u reused %u size %" PRIu64,
+		 book_is_left(book, b) ? "left" : book_is_held(book, b) ? "held" : "gone", b->refs, b->allocs,
+		 b->frees, b->double_frees, b->unknown_frees, b->foreign_frees, b->resizes, b->reuses, b->size);
 	ck_assert_str_eq(text, wanted);
 }
 

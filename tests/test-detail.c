@@ -12,6 +12,7 @@
 #include <inttypes.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -42,7 +43,7 @@ static bool disk_full;          /* no room can be reserved */
 static bool cannot_reserve;     /* the file system does not know how to */
 static int full_fd = -1;        /* /dev/full, where writes go then */
 static size_t write_at_most;    /* 0: all */
-static void (*on_write)(void);  /* what comes in between, once */
+static void (*_Atomic on_write)(void);  /* what comes in between, once */
 
 ssize_t __real_write(int fd, const void *data, size_t length);
 int __real_fallocate(int fd, int mode, off_t from, off_t length);
@@ -52,9 +53,8 @@ int __wrap_fallocate64(int fd, int mode, off_t from, off_t length);
 
 ssize_t __wrap_write(int fd, const void *data, size_t length)
 {
-	void (*f)(void) = on_write;
+	void (*const f)(void) = atomic_exchange(&on_write, NULL);
 
-	on_write = NULL;
 	if (f)
 		f();
 	if (write_at_most > 0 && length > write_at_most)
@@ -316,13 +316,17 @@ static void default_name(void)
 	char name[64];
 	struct ttalloc *t;
 
-	setenv("TMPDIR", dir, 1);
+	/* What stands for the pid in TTALLOC_LOG stands for itself in a folder. */
+	NEED(mkdir(in_dir("%p"), 0700) == 0);
+	setenv("TMPDIR", in_dir("%p"), 1);
 	t = open_instance();
 	report(t, 1, 3);
 	ttalloc_close(t);
-	snprintf(name, sizeof(name), "ttalloc-%d.log", (int)getpid());
+	snprintf(name, sizeof(name), "%%p/ttalloc-%d.log", (int)getpid());
 	read_log(in_dir(name));
 	NEED(line_count == 3);
+	unlink(in_dir(name));
+	rmdir(in_dir("%p"));
 }
 
 START_TEST(default_name_has_the_pid)
