@@ -302,8 +302,10 @@ static void print_finding(FILE *out, const struct lists *lists, const struct fin
 		return;
 	fprintf(out, "\n%s: %zu buffer%s, %" PRIu64 " %s%s\n", f->title, l->count, l->count == 1 ? "" : "s", l->amount,
 		f->is_leak ? "byte" : "time", l->amount == 1 ? "" : "s");
-	fprintf(out, f->is_leak ? "  %14s  %-13s %-14s  " : "  %5s  %-13s %-14s  %-22s",
-		f->is_leak ? "bytes" : "times", "type", "address", "size");
+	fprintf(out, f->is_leak ? "  %14s  " : "  %5s  ", f->is_leak ? "bytes" : "times");
+	fprintf(out, "%-13s %-14s  ", "type", "address");
+	if (!f->is_leak)
+		fprintf(out, "%-22s", "size");
 	fprintf(out, "%-16s%5s %6s %6s  %-8s caller tag\n", "pid", "refs", "allocs", "frees", "line");
 	for (i = 0; i < l->count && i < lists->options->top; i++)
 		print_found(out, lists, f, &l->found[i]);
