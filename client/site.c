@@ -7,6 +7,7 @@
  */
 #include <dlfcn.h>
 #include <elf.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <link.h>
 #include <stdlib.h>
@@ -303,7 +304,31 @@ static bool frame_of(struct ring_lane *l, uintptr_t address, uint64_t *framep)
 	return true;
 }
 
+const char *site_file(uintptr_t address, uintptr_t *offsetp)
+{
+	const struct link_map *map;
+	struct dl_find_object o;
+	const char *slash;
+
+	*offsetp = address;
+	if (_dl_find_object((void *)(address - 1), &o) != 0)
+		return NULL;
+	map = o.dlfo_link_map;
+	*offsetp = address - map->l_addr;
+	/* The program itself has no name there. */
+	if (!map->l_name || !map->l_name[0])
+		return program_invocation_short_name;
+	slash = strrchr(map->l_name, '/');
+	return slash ? slash + 1 : map->l_name;
+}
+
 #else
+
+const char *site_file(uintptr_t address, uintptr_t *offsetp)
+{
+	*offsetp = address;
+	return NULL;
+}
 
 static bool frame_of(struct ring_lane *l, uintptr_t address, uint64_t *framep)
 {

@@ -71,6 +71,10 @@ bool site_find_stack(struct ring_self *self, uintptr_t frame);
 /* Looks at a stack that has no number yet, and defines it in the lane. 0: it got none. */
 uint32_t site_define(struct ring_lane *l, struct ring_self *self, const uintptr_t *frame, bool walk, bool nested);
 
+/* The last part of the path of the file that holds the code in front of a return address, and where in the file it is;
+ * NULL, and *offsetp is the address: it cannot be told. */
+const char *site_file(uintptr_t address, uintptr_t *offsetp);
+
 static inline uint64_t site_mix(uint64_t hash, uintptr_t address)
 {
 	return (hash ^ address) * UINT64_C(0x9e3779b97f4a7c15);

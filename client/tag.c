@@ -108,6 +108,14 @@ void ttalloc_tag_pop(void)
 	end(self, tag);
 }
 
+size_t tag_text(const struct ring_self *self, const char **textp)
+{
+	const struct tag *tag = self->tag;
+
+	*textp = tag ? tag->text : NULL;
+	return tag ? tag->length : 0;
+}
+
 static uint64_t hash_of(const struct tag *tag)
 {
 	uint64_t hash = tag->length;

@@ -9,6 +9,7 @@
 #define CLIENT_TAG_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 struct ring_binding;
@@ -17,6 +18,8 @@ struct ring_self;
 
 /* Brings the binding's `tag` up to date; it stays as it is if the definition has to wait for another thread. */
 void tag_resolve(struct ring_binding *b, struct ring_lane *l, struct ring_self *self, bool nested);
+/* The tag that an event has now; its length, 0: none. Not terminated. */
+size_t tag_text(const struct ring_self *self, const char **textp);
 /* The thread ends. */
 void tag_free(struct ring_self *self);
 

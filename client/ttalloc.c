@@ -3,7 +3,7 @@
  * ttalloc.c - the functions of ttalloc.h: locks, fork, and which way an event goes: through the ring (ring.c), or as a
  * message as long as there is none (uplink.c).
  *
- * The way of an event: event() publishes it if the thread has a lane of the instance's ring (ring_id tells that the
+ * The way of an event: event() publishes it if the thread has a lane of the instance's ring (short_id tells that the
  * ring is still the one); else event_slow() finds a lane, asks for a ring, or sends a message. A server that is gone
  * is noticed by looking at the connection (look()): about once a second, when the ring is full, or as it says. Then
  * what it has not booked is queued again (ring_ended()), and everything goes by message until another server gives a
@@ -35,6 +35,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "client/detail.h"
 #include "client/ring.h"
 #include "client/site.h"
 #include "client/tag.h"
@@ -67,7 +68,7 @@ struct device {
 
 struct ttalloc {
 	/* Read by every event, hardly ever written. */
-	_Atomic uint64_t ring_id; /* of `ring`; 0: none */
+	_Atomic uint64_t short_id; /* ring_id where an event may go the short way, else what no ring has */
 	_Atomic bool untold;      /* a device is not told */
 	bool permanent;           /* the one of ttalloc_default() */
 	pid_t pid;                /* ours; getpid() is a system call */
@@ -75,6 +76,7 @@ struct ttalloc {
 	struct device devices[DEVICES];
 	unsigned device_count;
 
+	_Atomic uint64_t ring_id; /* of `ring`; 0: none */
 	pthread_mutex_t asking;
 	pthread_mutex_t lock;
 	_Atomic uint64_t dropped; /* by signal handlers that could not wait */
@@ -101,6 +103,13 @@ struct caller {
 
 static struct ttalloc *instances;
 
+/* With a detailed log every event goes through event_slow(), which writes it: so without one nobody has to ask. */
+static void set_ring_id(struct ttalloc *t, uint64_t id)
+{
+	atomic_store(&t->short_id, detail_on ? UINT64_MAX : id);
+	atomic_store(&t->ring_id, id);
+}
+
 /* --- fork --- */
 
 static void forget_rings(struct ttalloc *t)
@@ -114,7 +123,7 @@ static void forget_rings(struct ttalloc *t)
 	if (t->ring)
 		ring_forked(t->ring);
 	t->ring = t->ended = NULL;
-	atomic_store(&t->ring_id, 0);
+	set_ring_id(t, 0);
 	atomic_store(&t->untold, t->device_count > 0);
 	t->past_sent = t->past_dropped = 0;
 	atomic_store(&t->dropped, 0);
@@ -137,6 +146,7 @@ static void after_fork_in_child(void)
 	for (t = instances; t; t = t->next)
 		forked(t);
 	ring_self_forked();
+	detail_forked();
 	uplink_descriptors_unlock();
 }
 
@@ -145,6 +155,7 @@ static int setup_error;
 static void setup(void)
 {
 	site_setup();
+	detail_setup();
 	setup_error = ring_setup();
 	if (setup_error == 0)
 		setup_error = -pthread_atfork(uplink_descriptors_lock, uplink_descriptors_unlock, after_fork_in_child);
@@ -160,7 +171,7 @@ static void ring_ended(struct uplink *u, bool theirs)
 	const bool gone = atomic_load(r->attention) & TTALLOC_ATTENTION_GONE;
 
 	t->ring = NULL;
-	atomic_store(&t->ring_id, 0);
+	set_ring_id(t, 0);
 	u->counters.uncertain += ring_end(r, theirs || gone, u, t->pid);
 	r->next = t->ended;
 	t->ended = r;
@@ -209,7 +220,7 @@ static void make_ring(struct ttalloc *t)
 	for (i = 0; i < t->device_count; i++)
 		t->devices[i].told = false;
 	atomic_store(&t->untold, t->device_count > 0);
-	atomic_store(&t->ring_id, r->id);
+	set_ring_id(t, r->id);
 }
 
 /* Notices a server that is gone, and delivers what it left. */
@@ -253,6 +264,7 @@ static struct ttalloc *instance_new(const char *path)
 	t->asking = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
 	t->lock = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
 	t->pid = getpid();
+	set_ring_id(t, 0);
 	uplink_init(&t->uplink, path, ring_ended);
 	instances_add(t);
 	return t;
@@ -570,6 +582,9 @@ static __attribute__((noinline, cold)) void event_slow(struct ttalloc *t, const 
 	const bool nested = depth > 0 || self->locks > 0;
 	struct ring_binding *b;
 
+	/* First: the log's order is that of the calls, and it has what no server gets. */
+	if (detail_on && e)
+		detail_event(e, frame);
 	if (depth >= RING_DEPTH) {
 		drop(t, e);
 	} else {
@@ -600,7 +615,7 @@ static inline __attribute__((always_inline)) void event(struct ttalloc *t, struc
 	struct ring_lane *l = ring_likely(depth < RING_DEPTH) ? b->lane[depth] : NULL;
 	enum ring_result r;
 
-	if (ring_likely(l && b->id == atomic_load_explicit(&t->ring_id, memory_order_acquire) &&
+	if (ring_likely(l && b->id == atomic_load_explicit(&t->short_id, memory_order_acquire) &&
 			b->tag_version == self->tag_version)) {
 		const bool nested = depth > 0 || self->locks > 0;
 
@@ -822,6 +837,7 @@ static struct ttalloc_counters sum(struct ttalloc *t)
 	c.sent += t->past_sent;
 	c.dropped += t->past_dropped + atomic_load(&t->dropped);
 	c.rings = t->ring != NULL;
+	c.unlogged = detail_lost();
 	for (r = t->ring ? t->ring : t->ended; r; r = r == t->ring ? t->ended : r->next) {
 		ring_sums(r, &sent, &dropped);
 		c.sent += sent;

@@ -51,6 +51,19 @@
  * Allocations carry their call site: up to 20 return addresses, along frame pointers (-fno-omit-frame-pointer; code
  * without them gives its direct caller only). $TTALLOC_STACK_DEPTH, 0 to 64, is another number; 0 turns it off.
  *
+ * With TT_ALLOC_TRACKING_DETAILED=1 in the environment when the process makes its first instance, every event of every
+ * instance is also a line of a file, the detailed log, with or without a server; libttalloc(3) has the columns,
+ * `ttalloc analyze` reads it. The file is $TTALLOC_LOG, in which %p stands for the number of the process and %% for %;
+ * without it, ttalloc-%p.log in $TMPDIR or /tmp. It is made at the first event, with mode 0600; it is always a new one:
+ * nothing that exists is written to, no link is followed, and where the name is taken .1, .2 ... up to .99 is appended.
+ * A forked child, or another program after exec(), makes one of its own. Each line is one write(2) and costs some us:
+ * the 10 ns above, and "no system call", are not for a process with a detailed log. Nothing else changes: an event call
+ * does not fail visibly, does not raise SIGXFSZ, may be in a signal handler, and waits for nothing but the file system.
+ * What could not be written, on a full disk for example, is counted (`unlogged`), and a line of kind `lost` says how
+ * much it was as soon as there is room, for which some is reserved ahead (up to 64 KiB, which du shows). The log has
+ * one descriptor, which is as the library's other ones; when a program has closed it, the log has ended. All this is
+ * ignored in set-user-ID programs.
+ *
  * Units: sizes are bytes, addresses are those of the device, devices are 0..1023, sizes 1..2^56. An event outside
  * these ranges is sent as it is and counted as refused by the server, where it can be seen.
  */
@@ -131,7 +144,8 @@ struct ttalloc_counters {
 	uint64_t failed_attempts;   /* times no server was reached */
 	uint64_t stalls;            /* times an event call waited its full bound in vain */
 	uint64_t rings;             /* 1: events go through shared memory now, 0: as messages */
-	uint64_t reserved[8];       /* zero */
+	uint64_t unlogged;          /* events of the process, by any instance, that are not in its detailed log */
+	uint64_t reserved[7];       /* zero */
 };
 
 /* --- instances --- */

@@ -162,8 +162,7 @@ void uplink_forked(struct uplink *u)
 	reset(u);
 }
 
-/* The same open file, never as 0, 1 or 2: a program that runs with those closed would print into our connection. */
-static int above_standard(int fd)
+int uplink_above_standard(int fd)
 {
 	int high;
 
@@ -176,7 +175,7 @@ static int above_standard(int fd)
 
 static int open_socket(void)
 {
-	return above_standard(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+	return uplink_above_standard(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
 }
 
 static int connect_to(int fd, const char *path)
@@ -433,8 +432,8 @@ static void keep_descriptors(struct uplink *u, const struct msghdr *h)
 		return;
 	close_offer(u);
 	memcpy(u->offer, CMSG_DATA(c), c->cmsg_len - CMSG_LEN(0));
-	u->offer[0] = above_standard(u->offer[0]);
-	u->offer[1] = above_standard(u->offer[1]);
+	u->offer[0] = uplink_above_standard(u->offer[0]);
+	u->offer[1] = uplink_above_standard(u->offer[1]);
 }
 
 /* As recv(). Descriptors are let in only while a ring is being waited for, and no more than the two of a ring. */

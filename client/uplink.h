@@ -87,6 +87,10 @@ void uplink_forked(struct uplink *u);
 void uplink_descriptors_lock(void);
 void uplink_descriptors_unlock(void);
 
+/* The same open file, never as 0, 1 or 2: a program that runs with those closed would print into what is ours. -1 stays
+ * -1. */
+int uplink_above_standard(int fd);
+
 /* Sends *m, or queues it, or counts it as dropped. */
 void uplink_event(struct uplink *u, const struct ttalloc_msg_head *m);
 /* Sends what is queued as far as the server takes it within the bound. */

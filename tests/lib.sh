@@ -12,7 +12,7 @@
 # Nothing here waits for time to pass: the server is ready when `ttallocd` returns, a sender has sent when it has
 # answered, a process has ended when its pidfd says so. The numbers of seconds are bounds after which a test fails.
 #
-# Environment: TTALLOCD, TTALLOC_WORKLOAD (the binaries; default: in BUILD_DIR), PYTHON, TTALLOCD_WRAPPER (a command
+# Environment: TTALLOCD, TTALLOC, TTALLOC_WORKLOAD (the binaries; default: in BUILD_DIR), PYTHON, TTALLOCD_WRAPPER (a command
 # in front of the server, such as valgrind), TT_TIME_SCALE (factor for the bounds, for slow builds), TT_KEEP=1 (keep $T).
 
 set -u

@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# bash completion for ttallocd and ttalloc-workload. Source it, or copy it to /usr/share/bash-completion/completions/ttallocd.
+# bash completion for ttallocd, ttalloc and ttalloc-workload. Source it, or copy it to /usr/share/bash-completion/completions/ttallocd.
 
 _ttallocd()
 {
@@ -28,5 +28,23 @@ _ttalloc_workload()
 	esac
 }
 
+_ttalloc()
+{
+	local word=${COMP_WORDS[COMP_CWORD]}
+
+	if [ "$COMP_CWORD" -eq 1 ]; then
+		mapfile -t COMPREPLY < <(compgen -W "analyze --version --help" -- "$word")
+		return
+	fi
+	case ${COMP_WORDS[COMP_CWORD - 1]} in
+	--address | --device | --top) COMPREPLY=() ;;
+	*) case $word in
+	   -*) mapfile -t COMPREPLY < <(compgen -W "--address --device --top --all --json --fail-on-leak --help" -- "$word") ;;
+	   *) mapfile -t COMPREPLY < <(compgen -f -- "$word") ;;
+	   esac ;;
+	esac
+}
+
+complete -F _ttalloc ttalloc
 complete -F _ttallocd ttallocd
 complete -F _ttalloc_workload ttalloc-workload

@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * ttalloc-cmd.c - ttalloc: main(), which finds the subcommand.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "client/ttalloc-cmd.h"
+
+static const struct subcommand {
+	const char *name;
+	int (*run)(int argc, char **argv);
+	const char *help;
+} subcommands[] = {
+	{ "analyze", cmd_analyze, "what a log says about leaks, double frees and addresses" },
+};
+
+static void print_help(FILE *out)
+{
+	size_t i;
+
+	fputs("Usage: ttalloc COMMAND [ARGUMENT]...\n\n", out);
+	for (i = 0; i < sizeof(subcommands) / sizeof(subcommands[0]); i++)
+		fprintf(out, "  %-10s %s\n", subcommands[i].name, subcommands[i].help);
+	fputs("\n'ttalloc COMMAND --help' says more; so does ttalloc(1).\n", out);
+}
+
+static int finish(int status)
+{
+	if (fflush(stdout) == 0 && !ferror(stdout))
+		return status;
+	perror("ttalloc: cannot write");
+	return CMD_FAILED;
+}
+
+int main(int argc, char **argv)
+{
+	size_t i;
+
+	if (argc < 2) {
+		print_help(stderr);
+		return CMD_USAGE;
+	}
+	for (i = 0; i < sizeof(subcommands) / sizeof(subcommands[0]); i++)
+		if (strcmp(argv[1], subcommands[i].name) == 0)
+			return finish(subcommands[i].run(argc - 1, argv + 1));
+	if (strcmp(argv[1], "--help") == 0) {
+		print_help(stdout);
+		return finish(CMD_OK);
+	}
+	if (strcmp(argv[1], "--version") == 0) {
+		puts("ttalloc " TTALLOC_VERSION);
+		return finish(CMD_OK);
+	}
+	fprintf(stderr, "ttalloc: unknown command '%s'; see --help\n", argv[1]);
+	return CMD_USAGE;
+}

@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * ttalloc-cmd.h - the subcommands of ttalloc. Each is a function like main(), and a row of the table in ttalloc-cmd.c.
+ */
+#ifndef CLIENT_TTALLOC_CMD_H
+#define CLIENT_TTALLOC_CMD_H
+
+/* What all subcommands end with. */
+enum {
+	CMD_OK = 0,
+	CMD_USAGE = 2,
+	CMD_LEAKS = 23,    /* there are leaks, and it was asked to fail then */
+	CMD_FAILED = 125,  /* the subcommand itself could not do its work */
+};
+
+/* argv[0] is the name of the subcommand. */
+int cmd_analyze(int argc, char **argv);
+
+#endif

@@ -1,0 +1,132 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# analyze.sh TTALLOC GOLDEN-DIRECTORY: the command line of ttalloc analyze, byte by byte against golden/analyze-*.txt.
+#
+# TTALLOC_GOLDEN_UPDATE=1 writes them anew: look at the difference before it is committed.
+
+set -u
+ttalloc=$(cd "$(dirname "$1")" && pwd)/$(basename "$1") || exit 1
+golden=$(cd "$2" && pwd) || exit 1
+t=$(mktemp -d) || exit 1
+trap 'rm -rf "$t"' EXIT
+cd "$golden" || exit 1
+failures=0
+
+fail() {
+	echo "FAIL $*"
+	failures=$((failures + 1))
+}
+
+# golden NAME ARGUMENT...: the output is golden/analyze-NAME.txt, the exit status 0
+golden() {
+	name=analyze-$1.txt
+	shift
+	"$ttalloc" analyze "$@" >"$t/out" 2>"$t/err" || fail "$*: exit status $?"
+	[ -s "$t/err" ] && fail "$*: $(cat "$t/err")"
+	if [ -n "${TTALLOC_GOLDEN_UPDATE-}" ]; then
+		cp "$t/out" "$name"
+	elif ! diff -u "$name" "$t/out"; then
+		fail "$*: not as in $name"
+	fi
+}
+
+# status WANTED ARGUMENT...: what it exits with; what it says stays in $t/out and $t/err
+status() {
+	want=$1
+	shift
+	"$ttalloc" "$@" >"$t/out" 2>"$t/err" </dev/null
+	got=$?
+	[ $got = "$want" ] || fail "$*: exit status $got, not $want"
+}
+
+# json EXPRESSION ARGUMENT...: the output is JSON, and of it (j) that is true
+json() {
+	expression=$1
+	shift
+	"$ttalloc" analyze --json "$@" >"$t/out" || fail "--json $*: exit status $?"
+	python3 -m json.tool "$t/out" >/dev/null || fail "--json $*: no JSON"
+	python3 -c 'import json, sys
+j = json.load(open(sys.argv[1]))
+sys.exit(not eval(sys.argv[2]))' "$t/out" "$expression" || fail "--json $*: not so: $expression"
+}
+
+# ---- for people ----
+
+golden server analyze-server.log
+golden enhanced analyze-enhanced.log
+golden hex analyze-hex.log
+golden detail analyze-detail.log
+golden trace trace.txt
+golden several --top 1 analyze-server.log analyze-enhanced.log
+golden timeline --address 0x40000000 analyze-detail.log
+golden timeline-decimal --address 1073741824 --device 0 analyze-server.log analyze-enhanced.log
+golden timeline-none --address 0x40000000 --device 7 analyze-detail.log
+golden device --device 2 analyze-detail.log
+golden json --json analyze-detail.log
+golden json-timeline --json --address 1073741824 --device 0 analyze-enhanced.log trace.txt
+
+"$ttalloc" analyze - <analyze-server.log >"$t/out" || fail "standard input: exit status $?"
+diff analyze-server.txt "$t/out" || fail "standard input"
+
+# ---- exit statuses ----
+
+status 0 --help
+status 0 --version
+status 0 analyze --help
+status 2
+status 2 analyse x
+status 2 analyze
+status 2 analyze --nonsense x
+status 2 analyze --address
+status 2 analyze --address 0x x
+status 2 analyze --address 0x4g x
+status 2 analyze --address -1 x
+status 2 analyze --device -1 x
+status 2 analyze --device 99999999999 x
+status 2 analyze --top many x
+[ -s "$t/err" ] && [ ! -s "$t/out" ] || fail "a wrong option is not said on standard error alone"
+status 0 analyze analyze-server.log
+status 23 analyze --fail-on-leak analyze-server.log
+status 23 analyze --fail-on-leak --top 0 --json analyze-server.log
+grep -v 'of TRACE' analyze-server.log | sed 's/PID 100 is dead/PID x/' >"$t/clean"
+status 0 analyze --fail-on-leak "$t/clean"
+status 23 analyze --fail-on-leak --device 1 analyze-server.log
+status 0 analyze --fail-on-leak --device 3 analyze-server.log
+status 125 analyze "$t/missing"
+status 125 analyze "$t"
+status 125 analyze --fail-on-leak analyze-server.log "$t/missing"
+grep -q missing "$t/err" || fail "a log that is missing is not named"
+grep -q '^Leaked: 1 buffer' "$t/out" || fail "one missing log hides the others"
+"$ttalloc" analyze analyze-server.log >/dev/full 2>"$t/err"
+[ $? = 125 ] || fail "output that cannot be written goes unnoticed"
+
+# ---- any bytes ----
+
+# A line of 3 MB, one with a zero in it, bytes that are no UTF-8, and a last line without its end.
+{
+	head -c 3000000 /dev/zero | tr '\0' x
+	printf '\n\0\n'
+	printf '1.000001 1 alloc 0 dram 0x40 7 5 - 9 - \377\300\200"\\\302\033 \355\240\200\303\251\364\220\200\200\n'
+	printf '[PID 1] Allocated 9 bytes of L1 on device 0 (buffer_id=0x50)'
+	head -c 100000 /dev/zero | tr '\0' ' '
+	printf '\n[PID 1] Allocated 9 bytes of L1 on device 0 (buffer_id=0x60)'
+} >"$t/bytes"
+json 'j["lines"] == 5 and j["events"] == 2 and j["not_understood"] == 3' "$t/bytes"
+json 'j["devices"][0]["leaked"]["count"] == 2 and j["devices"][0]["leaked"]["bytes"] == 16' "$t/bytes"
+json '"\u00e9" in [b["tag"] for b in j["devices"][0]["leaked"]["buffers"] if b["tag"]][0]' "$t/bytes"
+: >"$t/empty"
+json 'j["lines"] == 0 and j["devices"] == []' "$t/empty"
+# A terminal gets no command: of control characters there is only the end of a line.
+"$ttalloc" analyze "$t/bytes" >"$t/out" || fail "any bytes as text: exit status $?"
+[ -z "$(tr -d '\n\40-\176\200-\377' <"$t/out")" ] || fail "control characters in the text"
+grep -q '%FF%C0%80"\\%C2%1B' "$t/out" || fail "any bytes as text: $(cat "$t/out")"
+# A name with everything that has to be escaped.
+name=$(printf 'a"b\\c\td\n\351.log')
+cp analyze-hex.log "$t/$name"
+json 'j["devices"][0]["leaked"]["buffers"][0]["log"].endswith("a\"b\\c\td\n\ufffd.log")' "$t/$name"
+json 'len(j["devices"][0]["leaked"]["buffers"]) == 2 and j["devices"][0]["leaked"]["count"] > 2' --top 2 trace.txt
+json 'len(j["devices"][0]["leaked"]["buffers"]) == j["devices"][0]["leaked"]["count"]' --all trace.txt
+
+[ $failures = 0 ] && echo "analyze: ok"
+exit $failures
