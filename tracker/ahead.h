@@ -1,24 +1,35 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later
  *
- * ahead.h - asking the processor for memory before it is needed.
+ * ahead.h - asking the processor for memory before it is needed. A hint: nothing of what is computed depends on it.
  *
- * A hint without any effect on what is computed. gcc takes that literally: it drops calls of a function in which there
- * is nothing but __builtin_prefetch(). The empty asm keeps it.
+ * A prefetch does not wait for its line, but it does wait until it is known where the line is, which is a memory access
+ * of its own as soon as tables are larger than what the TLB covers. Such waits overlap only as far as the processor
+ * looks ahead, some hundred instructions. So it is first collected what to ask for, and then asked in one go: measured
+ * with random lines of 48 MB, 5 ns each, but 24 ns with 60 instructions between two of them.
  */
 #ifndef TRACKER_AHEAD_H
 #define TRACKER_AHEAD_H
 
-/* A cache line that will be read. */
-static inline void ahead_read(const void *p)
+#define AHEAD_LINES 256
+
+struct ahead {
+	const void *line[AHEAD_LINES];
+	unsigned n;
+};
+
+static inline void ahead_add(struct ahead *a, const void *p)
 {
-	__builtin_prefetch(p);
-	__asm__ volatile("");
+	if (a->n < AHEAD_LINES)
+		a->line[a->n++] = p;
 }
 
-/* One that will be written: stores wait for each other, so one that misses the cache holds up all behind it. */
-static inline void ahead_write(const void *p)
+/* They are asked for as to be written: stores wait for each other, so one that misses the cache holds up all behind it.
+ * (gcc drops calls of a function in which there is nothing but prefetches; the empty asm keeps them.) */
+static inline void ahead_ask(struct ahead *a)
 {
-	__builtin_prefetch(p, 1);
+	for (unsigned i = 0; i < a->n; i++)
+		__builtin_prefetch(a->line[i], 1);
+	a->n = 0;
 	__asm__ volatile("");
 }
 

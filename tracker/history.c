@@ -126,18 +126,17 @@ void history_forget(struct history *h, uint32_t head)
 	h->heads--;
 }
 
-/* Without a branch that depends on the head: it could not be guessed. */
-static void ask_for_head(const struct history *h, uint32_t head)
+static void ahead_forget(const struct history *h, uint32_t head, struct ahead *ask)
 {
 	const struct history_key *k = &h->head[head].key;
 
-	if (k->carried | k->touched)
+	if (k->touched)
 		return;
-	index_prefetch(h->index, hash_of(h, head));
-	ahead_write(&h->event[(k->form == HISTORY_KEY) * k->first]);
+	ahead_add(ask, k->carried ? (const void *)k : index_start(h->index, hash_of(h, head)));
+	ahead_add(ask, &h->event[(k->form == HISTORY_KEY) * k->first]);
 }
 
-void history_ahead_evict(struct history *h, unsigned n)
+void history_ahead_evict(struct history *h, unsigned n, struct ahead *ask)
 {
 	if (h->events + n < h->max_events)
 		return;
@@ -145,7 +144,7 @@ void history_ahead_evict(struct history *h, unsigned n)
 	if (h->asked - h->hand > 2 * AHEAD)
 		h->asked = h->hand;
 	for (; h->asked < h->hand + AHEAD + n && h->asked + 1 < h->used_heads; h->asked++)
-		ask_for_head(h, h->asked + 1);
+		ahead_forget(h, h->asked + 1, ask);
 }
 
 /* Gives up the next head that may go, but not `keep`. False: there is none near the hand. */
@@ -213,7 +212,6 @@ static uint32_t event_take(struct history *h)
 
 	if (--c->count) {
 		c->first = h->event[e].next;
-		ahead_write(&h->event[c->first]);
 	} else {
 		h->free_chains--;
 	}

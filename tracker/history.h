@@ -29,6 +29,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "tracker/ahead.h"
 #include "tracker/index.h"
 
 #define HISTORY_HEADS_AT_ADDRESS 256
@@ -192,16 +193,16 @@ static inline bool history_is(const struct history *h, uint32_t number, const st
 }
 /* Asks for the event that the next one of a head will be linked to, and what it will take the place of; the head itself
  * has been asked for before. */
-static inline void history_ahead_append(const struct history *h, uint32_t head)
+static inline void history_ahead_append(const struct history *h, uint32_t head, struct ahead *ask)
 {
 	const struct history_key *k = &h->head[head].key;
 	uint32_t key = k->form == HISTORY_KEY;
 
-	ahead_write(&h->event[key * k->last]);
-	ahead_write(&h->event[key * (k->count >= h->per_key ? k->first : k->last)]);
+	ahead_add(ask, &h->event[key * k->last]);
+	ahead_add(ask, &h->event[key * (k->count >= h->per_key ? k->first : k->last)]);
 }
 /* Asks for the memory that forgetting the next heads in front of the hand will look at, for about n events. */
-void history_ahead_evict(struct history *h, unsigned n);
+void history_ahead_evict(struct history *h, unsigned n, struct ahead *ask);
 /* The number of the head in the index, or 0. */
 uint32_t history_find(const struct history *h, uint32_t hash, const struct history_id *id);
 uint64_t history_allocs(const struct history *h, uint32_t head);

@@ -24,8 +24,6 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "tracker/ahead.h"
-
 #define INDEX_HASH_BITS 28
 #define INDEX_TAG_BITS 9
 #define INDEX_VALUE_BITS 27
@@ -102,6 +100,7 @@ static inline uint32_t index_home(const struct index_table *t, uint32_t hash)
 	return (uint32_t)(((uint64_t)hash * (t->capacity / INDEX_LINE)) >> INDEX_HASH_BITS) * INDEX_LINE;
 }
 
+/* Where a look-up of `hash` starts. */
 static inline const uint64_t *index_start(const struct index *ix, uint32_t hash)
 {
 	if (ix->old.entry && hash >= ix->frontier) {
@@ -109,12 +108,6 @@ static inline const uint64_t *index_start(const struct index *ix, uint32_t hash)
 		return ix->old.entry + (home > ix->old_pos ? home : ix->old_pos);
 	}
 	return ix->now.entry + index_home(&ix->now, hash);
-}
-
-/* Asks the processor for the cache line a lookup of `hash` will start at. */
-static inline void index_prefetch(const struct index *ix, uint32_t hash)
-{
-	ahead_read(index_start(ix, hash));
 }
 
 /* How many of the next INDEX_LINE entries have a smaller hash; they come first, and an empty slot has none. Counted

@@ -349,17 +349,20 @@ static size_t group_size(size_t n, size_t group)
 /* While a group is booked, what the following ones need is on its way. */
 static void book_some(struct ingest *in, const struct event *events, size_t n, uint64_t now)
 {
-	struct registry_ahead ahead[BLOCK];
+	struct registry_ahead of[BLOCK];
 	const size_t groups = (n + GROUP - 1) / GROUP;
+	struct ahead ask;
 
+	ask.n = 0;
 	for (size_t g = 0; g < groups + STAGES; g++) {
-		registry_ahead_index(in->registry, events + g * GROUP, group_size(n, g), ahead + g * GROUP);
+		registry_ahead_index(in->registry, events + g * GROUP, group_size(n, g), of + g * GROUP, &ask);
 		if (g >= 1)
-			registry_ahead_entries(in->registry, group_size(n, g - 1), ahead + (g - 1) * GROUP);
+			registry_ahead_entries(in->registry, group_size(n, g - 1), of + (g - 1) * GROUP, &ask);
 		if (g >= 2)
-			registry_ahead_history(in->registry, group_size(n, g - 2), ahead + (g - 2) * GROUP);
+			registry_ahead_history(in->registry, group_size(n, g - 2), of + (g - 2) * GROUP, &ask);
 		if (g >= 3)
-			registry_ahead_events(in->registry, group_size(n, g - 3), ahead + (g - 3) * GROUP);
+			registry_ahead_events(in->registry, group_size(n, g - 3), of + (g - 3) * GROUP, &ask);
+		ahead_ask(&ask);
 		for (size_t i = 0; g >= STAGES && i < group_size(n, g - STAGES); i++)
 			book_one(in, &events[(g - STAGES) * GROUP + i], now);
 	}

@@ -7,7 +7,6 @@
 #include <errno.h>
 #include <string.h>
 
-#include "tracker/ahead.h"
 
 #define AHEAD 8  /* records that are asked for before they are needed; more than that the processor sees by itself */
 
@@ -72,7 +71,7 @@ int lane_take(struct lane *l, struct ttalloc_record *out)
 	size_t at = l->pos % TTALLOC_SEGMENT_RECORDS;
 
 	if (at + AHEAD < TTALLOC_SEGMENT_RECORDS)
-		ahead_read(&l->segment[at + AHEAD]);
+		__builtin_prefetch(&l->segment[at + AHEAD]);
 	memcpy(out, &l->segment[at], sizeof(*out));
 	if (out->seq != (uint32_t)l->pos)
 		return -EBADMSG;

@@ -515,48 +515,48 @@ bool registry_buffer(const struct registry *reg, uint32_t slot, struct buffer *o
 	return true;
 }
 
-/* ---- asking for memory ahead of booking ---- */
+/* ---- what booking will look at ---- */
 
-void registry_ahead_index(const struct registry *reg, const struct event *events, size_t n, struct registry_ahead *ahead)
+void registry_ahead_index(const struct registry *reg, const struct event *events, size_t n, struct registry_ahead *of,
+			  struct ahead *ask)
 {
 	for (size_t i = 0; i < n; i++) {
-		uint32_t hash = registry_hash(reg, (unsigned)events[i].device, events[i].address);
-		ahead[i].hash = hash;
-		index_prefetch(&reg->index, hash);
+		of[i].hash = registry_hash(reg, (unsigned)events[i].device, events[i].address);
+		ahead_add(ask, index_start(&reg->index, of[i].hash));
 	}
 }
 
 /* What the first entry of that hash points at. Without a branch that depends on what is found: half of them would be
  * guessed wrong, which costs more than to ask for something that is there already. */
-void registry_ahead_entries(const struct registry *reg, size_t n, struct registry_ahead *ahead)
+void registry_ahead_entries(const struct registry *reg, size_t n, struct registry_ahead *of, struct ahead *ask)
 {
 	const char *const base[2] = { (const char *)reg->record, (const char *)reg->history.head };
 	const size_t width[2] = { sizeof(struct record), sizeof(union history_head) };
 
 	for (size_t i = 0; i < n; i++) {
-		uint64_t e = *index_seek(index_start(&reg->index, ahead[i].hash), ahead[i].hash);
-		uint32_t found = (uint32_t)((e != 0) & (index_entry_hash(e) == ahead[i].hash));
+		uint64_t e = *index_seek(index_start(&reg->index, of[i].hash), of[i].hash);
+		uint32_t found = (uint32_t)((e != 0) & (index_entry_hash(e) == of[i].hash));
 		uint32_t value = index_entry_value(e) & -found;
 		uint32_t head = index_tag_is_head(index_entry_tag(e)) & found;
 		const char *first = base[head] + (size_t)value * width[head];
-		ahead[i].record = value & (head - 1);
-		ahead_write(first);
-		ahead_read(first + width[head] - 1);  /* a record may reach into the next line */
-		ahead_write(&reg->chunk[ahead[i].record / CHUNK]);
+		of[i].record = value & (head - 1);
+		ahead_add(ask, first);
+		ahead_add(ask, first + width[head] - 1);  /* a record may reach into the next line */
+		ahead_add(ask, &reg->chunk[of[i].record / CHUNK]);
 	}
 }
 
-void registry_ahead_history(const struct registry *reg, size_t n, const struct registry_ahead *ahead)
+void registry_ahead_history(const struct registry *reg, size_t n, const struct registry_ahead *of, struct ahead *ask)
 {
 	for (size_t i = 0; i < n; i++)
-		ahead_write(&reg->history.head[reg->record[ahead[i].record].history]);
+		ahead_add(ask, &reg->history.head[reg->record[of[i].record].history]);
 }
 
-void registry_ahead_events(struct registry *reg, size_t n, const struct registry_ahead *ahead)
+void registry_ahead_events(struct registry *reg, size_t n, const struct registry_ahead *of, struct ahead *ask)
 {
 	for (size_t i = 0; i < n; i++)
-		history_ahead_append(&reg->history, reg->record[ahead[i].record].history);
-	history_ahead_evict(&reg->history, (unsigned)n);
+		history_ahead_append(&reg->history, reg->record[of[i].record].history, ask);
+	history_ahead_evict(&reg->history, (unsigned)n, ask);
 }
 
 struct walk registry_walk(const struct registry *reg, unsigned device, uint64_t address, unsigned types)

@@ -28,6 +28,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "tracker/ahead.h"
 #include "tracker/event.h"
 
 struct registry;
@@ -265,19 +266,18 @@ uint64_t registry_next_seq(struct registry *reg);      /* every taken event gets
 uint64_t registry_seq(const struct registry *reg);
 void registry_touch(struct registry *reg);             /* something visible changed */
 void registry_process_event(struct registry *reg, uint32_t slot);
-/* For batches: asks the processor for the memory that booking `n` events will look at, in four stages, each of which
- * needs what the one before has asked for. A look that has to wait for memory costs ten times one that does not; and
- * asking for many things at once costs a tenth of asking for one after the other, so this is done for groups of
- * events. What else is booked in between does no harm. */
+/* For batches: what booking `n` events will look at (ahead.h), in four stages, each of which needs what the one before
+ * has asked for. A look that has to wait for memory costs ten times one that does not. What else is booked between the
+ * stages does no harm. */
 struct registry_ahead {
 	uint32_t hash;    /* internal */
 	uint32_t record;
 };
-void registry_ahead_index(const struct registry *reg, const struct event *events, size_t n,
-			  struct registry_ahead *ahead);
-void registry_ahead_entries(const struct registry *reg, size_t n, struct registry_ahead *ahead);
-void registry_ahead_history(const struct registry *reg, size_t n, const struct registry_ahead *ahead);
-void registry_ahead_events(struct registry *reg, size_t n, const struct registry_ahead *ahead);
+void registry_ahead_index(const struct registry *reg, const struct event *events, size_t n, struct registry_ahead *of,
+			  struct ahead *ask);
+void registry_ahead_entries(const struct registry *reg, size_t n, struct registry_ahead *of, struct ahead *ask);
+void registry_ahead_history(const struct registry *reg, size_t n, const struct registry_ahead *of, struct ahead *ask);
+void registry_ahead_events(struct registry *reg, size_t n, const struct registry_ahead *of, struct ahead *ask);
 
 /* The owner's live buffers at an address among `types` (bit mask of enum buffer_type): the most recent in *out;
  * returns how many. */

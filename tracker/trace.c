@@ -7,7 +7,6 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "tracker/ahead.h"
 
 #define AHEAD 8  /* entries */
 
@@ -53,7 +52,7 @@ struct trace_entry *trace_next(struct trace *t)
 
 	t->at = t->at + 1 == t->size ? 0 : t->at + 1;
 	/* The ring is larger than the caches next to the processor; it is never read here, so nothing else asks for it. */
-	ahead_write(&t->ring[t->at + AHEAD < t->size ? t->at + AHEAD : 0]);
+	__builtin_prefetch(&t->ring[t->at + AHEAD < t->size ? t->at + AHEAD : 0], 1);
 	t->next++;
 	if (t->next - t->first > t->size)
 		t->first = t->next - t->size;
