@@ -332,9 +332,7 @@ static void book_one(struct ingest *in, const struct event *e, uint64_t now)
 	/* Of a ring's event the server's own clock tells when it was reported, which may be a while before it is read. */
 	if (e->dialect == EVENT_RING && e->time >= p->started)
 		k.now = e->time;
-	k.seq = registry_next_seq(in->registry);
-	registry_counters_edit(in->registry)->events_total++;
-	registry_process_event(in->registry, e->process);
+	k.seq = registry_take_event(in->registry, e->process);
 	book(&k);
 }
 

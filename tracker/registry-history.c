@@ -27,12 +27,18 @@ uint32_t registry_history_head(const struct registry *reg, const struct buffer *
 	return history_is(&reg->history, b->history, &id) ? b->history : 0;
 }
 
+static bool is_begun(const struct registry *reg, uint32_t head)
+{
+	const struct history_key *k = &reg->history.head[head].key;
+
+	return head && k->form == HISTORY_KEY && k->pinned;
+}
+
 uint32_t registry_history_begun(const struct registry *reg, const struct buffer *b)
 {
 	uint32_t head = registry_history_head(reg, b);
-	const struct history_key *k = &reg->history.head[head].key;
 
-	return head && k->form == HISTORY_KEY && k->pinned ? head : 0;
+	return is_begun(reg, head) ? head : 0;
 }
 
 void registry_remember(struct registry *reg, uint32_t head, uint8_t kind, uint64_t time, uint64_t size, int32_t pid,
@@ -65,10 +71,10 @@ uint32_t registry_history_end(struct registry *reg, struct buffer *b, uint32_t b
 {
 	int32_t pid = reg->process[by].p.pid;
 	struct history_id id = id_of(reg, b);
-	uint32_t head;
+	uint32_t head = history_is(&reg->history, b->history, &id) ? b->history : 0;
 
-	if (kind == TRACE_FREE && by == b->process && !registry_history_begun(reg, b))
-		return history_live(&reg->history, registry_history_head(reg, b), &id, &(struct history_event){
+	if (kind == TRACE_FREE && by == b->process && !is_begun(reg, head))
+		return history_live(&reg->history, head, &id, &(struct history_event){
 			.time = b->time, .size = b->size & SIZE_MASK, .pid = pid, .kind = HISTORY_LIFE, .end = now });
 	head = registry_history_begin(reg, b);
 	if (!head)

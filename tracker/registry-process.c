@@ -291,11 +291,6 @@ void registry_process_lost(struct registry *reg, uint32_t slot, uint64_t events)
 	reg->process[slot].p.lost += events;
 }
 
-void registry_process_event(struct registry *reg, uint32_t slot)
-{
-	reg->process[slot].p.events++;
-}
-
 bool registry_process_end(struct registry *reg, uint32_t slot, uint64_t now)
 {
 	struct process *p = &reg->process[slot].p;

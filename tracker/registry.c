@@ -212,8 +212,10 @@ void registry_touch(struct registry *reg)
 	reg->version++;
 }
 
-uint64_t registry_next_seq(struct registry *reg)
+uint64_t registry_take_event(struct registry *reg, uint32_t process)
 {
+	reg->counters.events_total++;
+	reg->process[process].p.events++;
 	return ++reg->seq;
 }
 
@@ -625,21 +627,27 @@ bool registry_stands_for_name(const struct registry *reg, const struct buffer *b
 size_t registry_own(const struct registry *reg, uint32_t process, unsigned device, uint64_t address, unsigned types,
 		    struct buffer *out)
 {
-	struct walk w = registry_walk(reg, device, address, types);
-	struct buffer other;
+	struct index_cursor c = index_find(&reg->index, registry_hash(reg, device, address));
+	const uint32_t owner = reg->process[process].p.serial & 31;
+	uint32_t newest = 0;
 	size_t n = 0;
+	uint64_t e;
 
-	w.owner_tag = (int)(reg->process[process].p.serial & 31);
-	/* Nearly always there is none, or one: that is not copied. */
-	while (!n && registry_walk_next(reg, &w, out))
-		n = out->process == process;
-	while (n && registry_walk_next(reg, &w, &other)) {
-		if (other.process != process)
+	/* As registry_walk_next(), but nothing is copied before it is known to be wanted: each event begins here. */
+	while ((e = index_next(&c)) != 0) {
+		uint32_t tag = index_entry_tag(e), slot = index_entry_value(e);
+		if (index_tag_is_head(tag) || index_tag_owner(tag) != owner || !(types >> index_tag_type(tag) & 1))
 			continue;
-		n++;
-		if (other.seq > out->seq)
-			*out = other;
+		if (reg->record[slot].address != address)
+			continue;
+		const struct holding *h = &reg->holding[reg->chunk[slot / CHUNK].holding];
+		if (h->process != process || h->device != device)
+			continue;
+		if (!n++ || reg->record[slot].seq > reg->record[newest].seq)
+			newest = slot;
 	}
+	if (n)
+		*out = buffer_at(reg, newest);
 	return n;
 }
 
@@ -724,25 +732,28 @@ int registry_next(const struct registry *reg, const struct buffer_filter *filter
 
 /* ---- booking ---- */
 
-/* Whether the address has as many live buffers as it may. Entries are counted, not looked behind. */
-static bool crowded(const struct registry *reg, unsigned device, uint64_t address)
+/* Whether the address has as many live buffers as it may. Of the entries there, which are counted and not looked behind,
+ * *head is the one that remembers `id`, 0 = none. */
+static bool crowded(const struct registry *reg, uint32_t hash, const struct history_id *id, uint32_t *head)
 {
-	struct index_cursor c = index_find(&reg->index, registry_hash(reg, device, address));
+	struct index_cursor c = index_find(&reg->index, hash);
+	const uint32_t own = index_tag_head(id->type, id->owner);
 	unsigned live = 0;
 	uint64_t e;
 
-	while (live < REGISTRY_BUFFERS_AT_ADDRESS && (e = index_next(&c)) != 0)
-		live += !index_tag_is_head(index_entry_tag(e));
+	*head = 0;
+	while (live < REGISTRY_BUFFERS_AT_ADDRESS && (e = index_next(&c)) != 0) {
+		uint32_t tag = index_entry_tag(e);
+		live += !index_tag_is_head(tag);
+		if (tag == own && history_is(&reg->history, index_entry_value(e), id))
+			*head = index_entry_value(e);
+	}
 	return live == REGISTRY_BUFFERS_AT_ADDRESS;
 }
 
-/* Gives a new buffer its entry in the index, and to carry what is remembered of it. 0 or -ENOMEM. */
-static int enter(struct registry *reg, struct buffer *b)
+/* Gives a new buffer its entry in the index, and its head to carry. 0 or -ENOMEM. */
+static int enter(struct registry *reg, uint32_t hash, uint32_t tag, const struct buffer *b)
 {
-	struct history_id id = { b->address, reg->process[b->process].p.serial, b->device, b->type };
-	uint32_t hash = registry_hash(reg, b->device, b->address), tag = index_tag_live(b->type, id.owner);
-
-	b->history = history_find(&reg->history, hash, &id);
 	if (b->history && history_carry(&reg->history, b->history, hash, tag, b->slot))
 		return 0;
 	int r = index_insert(&reg->index, hash, tag, b->slot);
@@ -766,13 +777,15 @@ static void leave(struct registry *reg, const struct buffer *b, uint32_t head)
 int registry_insert(struct registry *reg, struct buffer *b)
 {
 	struct process *p = &reg->process[b->process].p;
+	const struct history_id id = { b->address, p->serial, b->device, b->type };
+	const uint32_t hash = registry_hash(reg, b->device, b->address);
 	uint32_t number, chunk;
 
 	if (reg->total.count >= reg->max_buffers)
 		return -ENOSPC;
 	if (b->size > UINT64_MAX - reg->total.bytes)
 		return -EOVERFLOW;
-	if (crowded(reg, b->device, b->address))
+	if (crowded(reg, hash, &id, &b->history))
 		return -EMLINK;
 	int r = holding_get(reg, b->process, b->device, b->type, &number);
 	if (r < 0)
@@ -785,7 +798,7 @@ int registry_insert(struct registry *reg, struct buffer *b)
 	unsigned at = (unsigned)__builtin_ctz(~(unsigned)t->live);
 
 	b->slot = chunk * CHUNK + at;
-	r = enter(reg, b);
+	r = enter(reg, hash, index_tag_live(b->type, p->serial), b);
 	if (r < 0) {
 		chunk_settle(reg, h, chunk);
 		return r;

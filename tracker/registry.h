@@ -262,10 +262,10 @@ ssize_t registry_history(const struct registry *reg, unsigned device, unsigned t
 /* ---- booking: used by ingest.c only ---- */
 
 struct counters *registry_counters_edit(struct registry *reg);
-uint64_t registry_next_seq(struct registry *reg);      /* every taken event gets one */
+/* An event of that process is taken in: counts it, and returns its number. */
+uint64_t registry_take_event(struct registry *reg, uint32_t process);
 uint64_t registry_seq(const struct registry *reg);
 void registry_touch(struct registry *reg);             /* something visible changed */
-void registry_process_event(struct registry *reg, uint32_t slot);
 /* For batches: what booking `n` events will look at (ahead.h), in four stages, each of which needs what the one before
  * has asked for. A look that has to wait for memory costs ten times one that does not. What else is booked between the
  * stages does no harm. */
