@@ -265,7 +265,7 @@ static void make_stats(struct world *w, struct textbuf *t)
 	number = strstr(raw.data, key);
 	ck_assert_ptr_nonnull(number);
 	number += sizeof(key) - 1;
-	ck_assert_uint_eq(strtoull(number, NULL, 10), registry_memory(w->u->reg));
+	ck_assert_uint_eq(strtoull(number, NULL, 10), registry_memory(w->u->reg) + symbols_memory(w->symbols));
 	textbuf_put(t, raw.data, (size_t)(number - raw.data));
 	textbuf_puts(t, "N");
 	textbuf_puts(t, strchr(number, '\n'));

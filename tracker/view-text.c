@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "tracker/symbols.h"
 #include "tracker/view-part.h"
 #include "tracker/view.h"
 
@@ -169,7 +170,7 @@ int view_stats(const struct view *v, const struct view_key *k, struct textbuf *t
 	put_key(t, "events_lost", counters->events_lost);
 	put_key(t, "history_records", registry_history_records(v->registry));
 	put_key(t, "suspects", registry_suspects(v->registry));
-	put_key(t, "memory_bytes", registry_memory(v->registry));
+	put_key(t, "memory_bytes", registry_memory(v->registry) + (v->symbols ? symbols_memory(v->symbols) : 0));
 	put_key(t, "fs_requests", server->fs_requests);
 	put_key(t, "ctl_commands", server->ctl_commands);
 	put_key(t, "ctl_refused", server->ctl_refused);
