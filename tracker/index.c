@@ -18,7 +18,6 @@
 
 #define CAPACITY_MIN 2048U
 #define SLACK_MIN 1024U
-#define MIGRATE_SLOTS 32U          /* slots of the old table visited per change: done after 1/32 of its size */
 #define RELEASE_SLOTS (1U << 15)   /* give memory back in pieces of 256 KiB */
 
 static size_t table_bytes(const struct index_table *t)
@@ -129,12 +128,21 @@ static void table_remove(struct index_table *t, uint32_t pos)
 	t->entry[end - 1] = 0;
 }
 
-/* To be called whenever a table was taken or given up. */
+static uint32_t entries_at_most(const struct index_table *t)
+{
+	return (uint32_t)(((uint64_t)t->capacity * 7 + 9) / 10);
+}
+
+/* To be called whenever a table was taken or given up. While resizing, each change visits so many slots of the old
+ * table that it is empty when half of the room in the new one is used: no more at once than it takes, since the new
+ * table is memory that is touched for the first time. */
 static void set_limits(struct index *ix)
 {
 	uint64_t capacity = ix->now.capacity;
+	uint32_t room = entries_at_most(&ix->now) > ix->count ? entries_at_most(&ix->now) - ix->count : 0;
 
-	ix->grow_at = ix->old.entry ? UINT32_MAX : (uint32_t)((capacity * 7 + 9) / 10);
+	ix->pace = ix->old.slots / (room / 2 + 1) + 1;
+	ix->grow_at = ix->old.entry ? UINT32_MAX : entries_at_most(&ix->now);
 	ix->shrink_at = ix->old.entry || capacity <= CAPACITY_MIN ? 0 : (uint32_t)(capacity / 5);
 }
 
@@ -332,7 +340,7 @@ int index_insert(struct index *ix, uint32_t hash, uint32_t tag, uint32_t value)
 	int r = ix->count >= ix->grow_at ? grow(ix) : 0;
 	if (r < 0 && ix->count >= ix->now.capacity)
 		return r;
-	r = ix->old.entry ? migrate(ix, MIGRATE_SLOTS) : 0;
+	r = ix->old.entry ? migrate(ix, ix->pace) : 0;
 	if (r == 0) {
 		struct index_table *t = table_of(ix, hash);
 		uint32_t at = (uint32_t)(index_find(ix, hash).entry - t->entry);
@@ -364,7 +372,7 @@ bool index_remove(struct index *ix, uint32_t hash, uint32_t tag, uint32_t value)
 		ix->count--;
 		if (ix->count < ix->shrink_at)
 			shrink(ix);
-		if (ix->old.entry && migrate(ix, MIGRATE_SLOTS) < 0)
+		if (ix->old.entry && migrate(ix, ix->pace) < 0)
 			(void)index_rebuild(ix);
 		return true;
 	}

@@ -53,6 +53,7 @@ struct index {
 	uint32_t count;
 	uint32_t grow_at;        /* count at which to begin to grow, and below which to shrink; while resizing, never */
 	uint32_t shrink_at;
+	uint32_t pace;           /* slots of `old` that each change visits */
 };
 
 /* Where a lookup stands; valid until the index is changed. */
