@@ -352,6 +352,52 @@ static void probe_floor(void)
 	probe_free(&p);
 }
 
+/* How long this thread thinks it was at work between two looks at its own processor time, when it does nothing else: what
+ * a virtual machine takes without saying so. */
+static double spin_gap_us(void)
+{
+	double longest = 0, end = seconds() + PROBE_SECONDS;
+	struct timespec t, last;
+
+	pin_self(CPU_SERVER);
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &last);
+	while (seconds() < end) {
+		clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+		double gap = (double)(t.tv_sec - last.tv_sec) * 1e6 + (double)(t.tv_nsec - last.tv_nsec) / 1e3;
+		if (gap > longest)
+			longest = gap;
+		last = t;
+	}
+	pin_self(CPU_CLIENT);
+	return longest;
+}
+
+/* The longest turn by the server's own processor time, and how many of a million took more than a millisecond. */
+struct turns {
+	long all;
+	long long_ones;
+};
+
+static void turns_begin(const struct server *s, struct turns *t)
+{
+	char ctl[160];
+
+	path_of(s, ctl, sizeof(ctl), "ctl");
+	FILE *f = fopen(ctl, "w");
+	if (!f || fputs("reset peaks\n", f) < 0 || fclose(f) != 0)
+		die(ctl);
+	t->all = stat_value(s, "turns", 0);
+	t->long_ones = stat_value(s, "turns_over_1ms", 0);
+}
+
+static void turns_end(const struct server *s, const struct turns *t, const char *longest, const char *share)
+{
+	double all = (double)(stat_value(s, "turns", 0) - t->all);
+
+	figure(longest, (double)stat_value(s, "turn_max_us", 0), "us");
+	figure(share, (double)(stat_value(s, "turns_over_1ms", 0) - t->long_ones) / all * 1e6, "1/million");
+}
+
 /* Whoever opens and reads `version` waits for the turn that is under way, and then for his own request. */
 static void probe_table(const struct server *s, struct load *l, struct probe *p)
 {
@@ -369,18 +415,23 @@ static void probe_table(const struct server *s, struct load *l, struct probe *p)
 void bench_stall(void)
 {
 	struct server s;
+	struct turns t;
 	struct probe p;
 	struct load l;
 
 	server_start(&s);
 	load_fill(&l, &s);
+	turns_begin(&s, &t);
 	probe_table(&s, &l, &p);
+	turns_end(&s, &t, "turn_max_us", "turns_over_1ms");
 	latency_figure(p.sample, p.count, "loop_stall_p99_us", 0.99);
 	latency_figure(p.sample, p.count, "loop_stall_max_us", 1);
 	latency_figure(p.own, p.count, "loop_stall_own_max_us", 1);
 	probe_free(&p);
 	warm_up(&l);
+	turns_begin(&s, &t);
 	probe_table(&s, &l, &p);
+	turns_end(&s, &t, "turn_steady_max_us", "turns_steady_over_1ms");
 	latency_figure(p.sample, p.count, "loop_stall_steady_p99_us", 0.99);
 	latency_figure(p.sample, p.count, "loop_stall_steady_max_us", 1);
 	latency_figure(p.own, p.count, "loop_stall_steady_own_max_us", 1);
@@ -390,6 +441,7 @@ void bench_stall(void)
 	load_free(&l);
 	server_stop(&s);
 	probe_floor();
+	figure("baseline_spin_gap_max_us", spin_gap_us(), "us");
 }
 
 /* ---- idle ---- */

@@ -18,7 +18,7 @@
 #include "tests/bench-parts.h"
 #include "tests/bench-util.h"
 
-#define NAMES_MAX 12
+#define NAMES_MAX 16
 #define REPEAT_MAX 100
 
 struct part {
@@ -48,6 +48,7 @@ static const struct part parts[] = {
 		"loop_stall_max_us", "loop_stall_p99_us", "loop_stall_own_max_us",
 		"loop_stall_steady_max_us", "loop_stall_steady_p99_us", "loop_stall_steady_own_max_us",
 		"baseline_probe_max_us", "baseline_probe_p99_us", "baseline_probe_own_max_us",
+		"turn_max_us", "turns_over_1ms", "turn_steady_max_us", "turns_steady_over_1ms", "baseline_spin_gap_max_us",
 	} },
 	{ bench_idle, { "idle_wakeups_per_s", "idle_wakeups_one_client_per_s" } },
 };
