@@ -14,9 +14,9 @@
 
 #define CUT_LINE_MAX 128  /* room kept for the line that says that a report was cut */
 
-void dumps_init(struct dumps *d, uint64_t limit, struct spool_waste *waste)
+void dumps_init(struct dumps *d, uint64_t limit, struct spool_pool *pool)
 {
-	*d = (struct dumps){ .limit = limit, .waste = waste };
+	*d = (struct dumps){ .limit = limit, .pool = pool };
 }
 
 void dumps_deinit(struct dumps *d)
@@ -43,7 +43,7 @@ struct dump *dumps_begin(struct dumps *d, const char *name, uint64_t now)
 static int append(struct dumps *d, struct dump *dump, const char *data, size_t len)
 {
 	uint64_t before = spool_bytes(&dump->text);
-	int r = spool_append(&dump->text, data, len);
+	int r = spool_append(&dump->text, d->pool, data, len);
 
 	d->bytes += spool_bytes(&dump->text) - before;
 	return r;
@@ -107,7 +107,7 @@ void dumps_release(struct dumps *d, struct dump *dump)
 	if (!dump || --dump->holders)
 		return;
 	d->bytes -= spool_bytes(&dump->text);
-	spool_discard(&dump->text, d->waste);
+	spool_discard(&dump->text, d->pool);
 	free(dump);
 }
 

@@ -34,7 +34,7 @@ struct dump {
 
 struct dumps {
 	uint64_t limit;
-	struct spool_waste *waste;
+	struct spool_pool *pool;
 	uint64_t bytes;
 	uint64_t version;      /* changes with the directory */
 	uint64_t last;         /* number of the newest */
@@ -42,8 +42,8 @@ struct dumps {
 	struct dump *oldest;
 };
 
-/* What is removed goes to `waste`. */
-void dumps_init(struct dumps *d, uint64_t limit, struct spool_waste *waste);
+/* What is removed goes to `pool`. */
+void dumps_init(struct dumps *d, uint64_t limit, struct spool_pool *pool);
 void dumps_deinit(struct dumps *d);  /* nobody may hold one any more */
 
 /* A new report, held by the caller and not listed yet; name "" = its number. NULL when out of memory. */

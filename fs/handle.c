@@ -151,7 +151,7 @@ static void count_sorted(struct handles *hs, struct handle *h)
 static void table_restart(struct handles *hs, struct handle *h)
 {
 	hs->bytes -= spool_bytes(&h->spool);
-	spool_discard(&h->spool, hs->config.waste);
+	spool_discard(&h->spool, hs->config.pool);
 	view_table_end(&h->cursor);
 	h->cursor = (struct view_cursor){ 0 };
 	count_sorted(hs, h);
@@ -351,7 +351,7 @@ static int stream_read(struct handles *hs, struct handle *h, size_t size, struct
 static void trim(struct handles *hs, struct handle *h)
 {
 	while (spool_bytes(&h->spool) > HANDLES_TABLE_TEXT) {
-		spool_drop(&h->spool);
+		spool_drop(&h->spool, hs->config.pool);
 		hs->bytes -= SPOOL_BLOCK;
 	}
 	while (hs->bytes > HANDLES_TEXT) {
@@ -362,7 +362,7 @@ static void trim(struct handles *hs, struct handle *h)
 				longest = other;
 		if (spool_bytes(&longest->spool) <= TABLE_KEPT)
 			return;
-		spool_drop(&longest->spool);
+		spool_drop(&longest->spool, hs->config.pool);
 		hs->bytes -= SPOOL_BLOCK;
 	}
 }
@@ -399,7 +399,7 @@ static int table_step(struct handles *hs, struct handle *h, uint64_t missing)
 		return more == -ENOENT ? -ESTALE : more;
 	if (textbuf_error(&hs->scratch))
 		return -ENOMEM;
-	r = spool_append(&h->spool, hs->scratch.data, hs->scratch.len);
+	r = spool_append(&h->spool, hs->config.pool, hs->scratch.data, hs->scratch.len);
 	hs->bytes += spool_bytes(&h->spool) - before;
 	if (!more) {
 		h->ended = true;

@@ -64,7 +64,7 @@ struct handles_config {
 	const struct view *view;
 	struct errlog *errlog;
 	struct dumps *dumps;
-	struct spool_waste *waste;  /* where the text of closed tables goes */
+	struct spool_pool *pool;  /* of blocks: where the text of tables comes from and goes */
 };
 
 int handles_new(struct handles **hsp, const struct handles_config *config);

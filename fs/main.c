@@ -54,7 +54,7 @@ struct server {
 	struct naming *naming;
 	struct server_info info;
 	struct view view;
-	struct spool_waste waste;
+	struct spool_pool pool;
 	struct dumps dumps;
 	struct tree *tree;
 	struct handles *handles;
@@ -183,14 +183,14 @@ static int open_state(struct server *s)
 	if (r < 0)
 		return r;
 	declare_devices(s);
-	dumps_init(&s->dumps, DUMPS_LIMIT_DEFAULT, &s->waste);
+	dumps_init(&s->dumps, DUMPS_LIMIT_DEFAULT, &s->pool);
 	return 0;
 }
 
 static int open_files(struct server *s)
 {
 	const struct tree_config tree = { &s->view, &s->dumps, geteuid(), getegid() };
-	struct handles_config handles = { NULL, &s->view, &s->errlog, &s->dumps, &s->waste };
+	struct handles_config handles = { NULL, &s->view, &s->errlog, &s->dumps, &s->pool };
 	int r = tree_new(&s->tree, nodes, nodes_count, &tree);
 
 	handles.tree = s->tree;
@@ -215,7 +215,7 @@ static int open_files(struct server *s)
 			.tree = s->tree,
 			.handles = s->handles,
 			.control = s->control,
-			.waste = &s->waste,
+			.pool = &s->pool,
 		});
 	return r;
 }
@@ -359,7 +359,7 @@ static void server_stop(struct server *s)
 	handles_free(s->handles);
 	tree_free(s->tree);
 	dumps_deinit(&s->dumps);
-	spool_waste_free(&s->waste, SIZE_MAX);
+	spool_pool_free(&s->pool, SIZE_MAX);
 	trace_deinit(&s->trace);
 	naming_free(s->naming);
 	registry_free(s->registry);

@@ -28,7 +28,7 @@
 #define LIST_ENTRIES 512               /* of one answer: about 150 us */
 #define LIST_CHUNKS 16384              /* of the registry, looked at for one answer */
 #define STEP_NS UINT64_C(150000)       /* no further step is begun in a turn after this time */
-#define WASTE_BLOCKS 32                /* freed in one turn */
+#define POOL_MS 10                     /* after which a block that nobody took is given back */
 #define FIXED_DIRS_MAX 16
 #define INTERRUPT_GRACE_NS UINT64_C(1000000000)
 #define STATFS_BLOCK 4096
@@ -65,7 +65,7 @@ struct ops {
 	struct parked_list running, sleeping;
 	struct loop_work read_work;
 	struct loop_work poll_work;
-	struct loop_work waste_work;
+	struct loop_timer pool_timer;
 	struct loop_hook hook;
 	uint64_t trace_seen;       /* position of the trace when the sleepers were woken last */
 	uint64_t polled_version;   /* of everything, at the beginning of the last round over the pollers */
@@ -638,17 +638,18 @@ static void watch_dirs(struct ops *o)
 	}
 }
 
-static bool waste_step(struct loop_work *w)
+/* The text of a table is read again soon, or not for a long time. */
+static void pool_expired(struct loop_timer *t)
 {
-	return spool_waste_free(loop_owner(w, struct ops, waste_work)->config.waste, WASTE_BLOCKS);
+	spool_pool_free(loop_owner(t, struct ops, pool_timer)->config.pool, 1);
 }
 
 static void turn(struct loop_hook *h)
 {
 	struct ops *o = loop_owner(h, struct ops, hook);
 
-	if (o->config.waste->first)
-		loop_work_add(o->config.loop, &o->waste_work);
+	if (o->config.pool->blocks && !o->pool_timer.deadline)
+		loop_timer_set(o->config.loop, &o->pool_timer, POOL_MS);
 	wake_sleepers(o);
 	wake_pollers(o);
 	watch_dirs(o);
@@ -756,7 +757,7 @@ int ops_new(struct ops **op, const struct ops_config *config)
 	TAILQ_INIT(&o->sleeping);
 	o->read_work.step = read_step;
 	o->poll_work.step = poll_step;
-	o->waste_work.step = waste_step;
+	o->pool_timer.expired = pool_expired;
 	o->hook.turn = turn;
 	o->dirs = tree_fixed_dirs(config->tree, numbers, FIXED_DIRS_MAX);
 	for (unsigned i = 0; i < o->dirs; i++)
@@ -805,7 +806,7 @@ void ops_stop(struct ops *o)
 
 	loop_work_cancel(o->config.loop, &o->read_work);
 	loop_work_cancel(o->config.loop, &o->poll_work);
-	loop_work_cancel(o->config.loop, &o->waste_work);
+	loop_timer_cancel(o->config.loop, &o->pool_timer);
 	while ((p = TAILQ_FIRST(&o->running))) {
 		h = handle_get(o->config.handles, p->handle);
 		if (h && h->node->kind == NODE_STREAM)

@@ -35,7 +35,7 @@ struct ops_config {
 	struct tree *tree;
 	struct handles *handles;
 	struct control *control;
-	struct spool_waste *waste;  /* freed by ops in the course of time */
+	struct spool_pool *pool;  /* given back by ops in the course of time */
 };
 
 int ops_new(struct ops **op, const struct ops_config *config);

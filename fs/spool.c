@@ -7,30 +7,50 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
-/* A wasted block begins with the address of the next one. */
-void spool_discard(struct spool *s, struct spool_waste *waste)
+/* A block that is not in use begins with the address of the next one. */
+static void pool_add(struct spool_pool *pool, void *block)
 {
-	for (size_t i = 0; i < s->blocks; i++) {
-		memcpy(s->block[i], &waste->first, sizeof(waste->first));
-		waste->first = s->block[i];
-	}
+	memcpy(block, &pool->first, sizeof(pool->first));
+	pool->first = block;
+	pool->blocks++;
+}
+
+/* NULL: there is none. */
+static void *pool_take(struct spool_pool *pool)
+{
+	void *block = pool->first;
+
+	if (!block)
+		return NULL;
+	memcpy(&pool->first, block, sizeof(pool->first));
+	pool->blocks--;
+	return block;
+}
+
+void spool_pool_free(struct spool_pool *pool, size_t blocks)
+{
+	for (; pool->blocks && blocks; blocks--)
+		munmap(pool_take(pool), SPOOL_BLOCK);
+}
+
+void spool_discard(struct spool *s, struct spool_pool *pool)
+{
+	for (size_t i = 0; i < s->blocks; i++)
+		pool_add(pool, s->block[i]);
 	free(s->block);
 	*s = (struct spool){ 0 };
 }
 
-bool spool_waste_free(struct spool_waste *waste, size_t blocks)
+static void *block_new(void)
 {
-	for (; waste->first && blocks; blocks--) {
-		void *block = waste->first;
+	void *block = mmap(NULL, SPOOL_BLOCK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
-		memcpy(&waste->first, block, sizeof(waste->first));
-		free(block);
-	}
-	return waste->first != NULL;
+	return block == MAP_FAILED ? NULL : block;
 }
 
-static int add_block(struct spool *s)
+static int add_block(struct spool *s, struct spool_pool *pool)
 {
 	if (s->blocks == s->room) {
 		size_t room = s->room ? s->room * 2 : 4;
@@ -40,17 +60,19 @@ static int add_block(struct spool *s)
 		s->block = block;
 		s->room = room;
 	}
-	s->block[s->blocks] = malloc(SPOOL_BLOCK);
-	if (!s->block[s->blocks])
+	char *block = pool_take(pool);
+	if (!block)
+		block = block_new();
+	if (!block)
 		return -ENOMEM;
-	s->blocks++;
+	s->block[s->blocks++] = block;
 	return 0;
 }
 
-int spool_append(struct spool *s, const char *data, size_t len)
+int spool_append(struct spool *s, struct spool_pool *pool, const char *data, size_t len)
 {
 	while (s->start + s->blocks * SPOOL_BLOCK < s->end + len)
-		if (add_block(s) < 0)
+		if (add_block(s, pool) < 0)
 			return -ENOMEM;
 	while (len) {
 		uint64_t at = s->end - s->start;
@@ -70,11 +92,11 @@ uint64_t spool_bytes(const struct spool *s)
 	return s->blocks * SPOOL_BLOCK;
 }
 
-void spool_drop(struct spool *s)
+void spool_drop(struct spool *s, struct spool_pool *pool)
 {
 	if (!s->blocks)
 		return;
-	free(s->block[0]);
+	pool_add(pool, s->block[0]);
 	s->blocks--;
 	memmove(s->block, s->block + 1, s->blocks * sizeof(*s->block));
 	s->start += SPOOL_BLOCK;

@@ -22,7 +22,7 @@ struct world {
 	struct util *u;
 	struct server_info server;
 	struct view view;
-	struct spool_waste waste;
+	struct spool_pool pool;
 	struct dumps dumps;
 	struct tree *tree;
 	struct handles *handles;
@@ -40,10 +40,10 @@ static void setup(void)
 					  .mountpoint = "/mnt/ttalloc", .max_clients = 16 };
 	w->view = (struct view){ .registry = w->u->reg, .trace = &w->u->trace, .errlog = &w->u->errlog,
 				  .server = &w->server, .now = UTIL_NOW };
-	dumps_init(&w->dumps, DUMPS_LIMIT_DEFAULT, &w->waste);
+	dumps_init(&w->dumps, DUMPS_LIMIT_DEFAULT, &w->pool);
 	const struct tree_config tree = { &w->view, &w->dumps, SERVER_UID, SERVER_UID };
 	ck_assert_int_eq(tree_new(&w->tree, nodes, nodes_count, &tree), 0);
-	const struct handles_config handles = { w->tree, &w->view, &w->u->errlog, &w->dumps, &w->waste };
+	const struct handles_config handles = { w->tree, &w->view, &w->u->errlog, &w->dumps, &w->pool };
 	ck_assert_int_eq(handles_new(&w->handles, &handles), 0);
 	w->process = util_process(w->u, 100, UID, "python3");
 }
@@ -52,7 +52,7 @@ static void teardown(void)
 {
 	handles_free(w->handles);
 	dumps_deinit(&w->dumps);
-	spool_waste_free(&w->waste, SIZE_MAX);
+	spool_pool_free(&w->pool, SIZE_MAX);
 	tree_free(w->tree);
 	util_free(w->u);
 	free(w);
@@ -624,7 +624,7 @@ START_TEST(a_table_that_is_no_longer_kept)
 	struct handle *h = open_path("allocs");
 	ck_assert_int_eq(handle_read(w->handles, h, 200000, 10, false, iov, &n), -EAGAIN);
 	ck_assert_uint_eq(read_at(h, 200000, 10, text), 10);
-	spool_drop(&h->spool);
+	spool_drop(&h->spool, &w->pool);
 	ck_assert_int_eq(handle_read(w->handles, h, 10, 10, false, iov, &n), -EINVAL);
 	struct textbuf log = TEXTBUF_INIT;
 	errlog_text(&w->u->errlog, &log);
