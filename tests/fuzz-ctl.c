@@ -53,6 +53,9 @@ static void print_command(struct textbuf *out, enum ctl_scope scope, const struc
 		check_name(c->name);
 		textbuf_printf(out, "dump %s\n", c->name);
 		return;
+	case CTL_CLEAR:
+		textbuf_puts(out, "clear\n");
+		return;
 	case CTL_SCAN:
 		textbuf_puts(out, "scan\n");
 		return;
@@ -84,6 +87,8 @@ static void print_command(struct textbuf *out, enum ctl_scope scope, const struc
 		REQUIRE(c->number < 4);
 		textbuf_printf(out, "log %s\n", levels[c->number]);
 		return;
+	case CTL_SUPPRESS:
+		break;
 	}
 	require(false, "a kind of command", __LINE__);
 }

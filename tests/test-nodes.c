@@ -122,14 +122,16 @@ START_TEST(rows_are_complete)
 	for (unsigned i = 0; i < nodes_count; i++) {
 		const struct node *n = &nodes[i];
 		bool writable = n->mode & 0222;
-		bool text = n->kind == NODE_TEXT || n->kind == NODE_CTL || n->kind == NODE_OPTION;
+		bool set = n->kind == NODE_CTL || n->kind == NODE_OPTION || n->kind == NODE_LIST;
+		bool text = n->kind == NODE_TEXT || set;
 		for (unsigned k = 0; k < i; k++)
 			ck_assert_str_ne(n->path, nodes[k].path);
 		ck_assert_msg(!n->show == !text, "%s: show", n->path);
 		ck_assert_msg(!n->table == (n->kind != NODE_TABLE), "%s: table", n->path);
 		ck_assert_msg(!n->option == (n->kind != NODE_OPTION), "%s: option", n->path);
 		if (n->kind != NODE_DIR)
-			ck_assert_msg(writable == (n->kind == NODE_CTL || n->kind == NODE_OPTION), "%s: mode", n->path);
+			ck_assert_msg(writable == set, "%s: mode", n->path);
+		ck_assert_msg(!n->set == (n->kind != NODE_LIST), "%s: set", n->path);
 		ck_assert_msg((n->mode & 0444) == 0444, "%s: readable", n->path);
 	}
 }
@@ -419,7 +421,8 @@ START_TEST(a_listing_in_full)
 	ck_assert_str_eq(names("device12"), " summary info allocs map dram l1 system_memory l1_small trace cb kernel");
 	ck_assert_str_eq(names("pids"), " 100");
 	ck_assert_str_eq(names("pids/100"), " status allocs sites ctl");
-	ck_assert_str_eq(names("options"), " history_per_buffer trace_events max_buffers max_clients");
+	ck_assert_str_eq(names("options"), " history_per_buffer trace_events max_buffers max_clients min_age_ms"
+				          " min_size suppressions");
 	ck_assert_str_eq(names("device0/dram"), " 0x000000001000");
 	ck_assert_str_eq(names("device0/l1"), "");
 }
