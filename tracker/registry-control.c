@@ -200,6 +200,6 @@ void registry_reset(struct registry *reg)
 	reg->counters = (struct counters){ 0 };
 	reg->total = (struct totals){ 0 };
 	memset(reg->suspects, 0, sizeof(reg->suspects));
-	reg->baseline = reg->cleared = reg->scanned = 0;
+	reg->cleared = reg->scanned = 0;
 	reg->version++;
 }

@@ -179,8 +179,7 @@ struct registry {
 	struct counters counters;
 	struct totals total;
 	uint64_t suspects[SUSPECT_REASONS];
-	uint64_t baseline;      /* seq at the last clear, if there was one: cleared is not 0 */
-	uint64_t cleared;       /* time of it, */
+	uint64_t cleared;       /* time of the last clear, */
 	uint64_t scanned;       /* and of the last scan */
 	uint64_t judge_until;   /* seq when the scan that is under way began */
 	uint64_t min_age;       /* ns */

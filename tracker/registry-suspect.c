@@ -156,7 +156,6 @@ void registry_clear(struct registry *reg, uint64_t now)
 {
 	for (uint32_t s = 0; s < reg->used_processes; s++)
 		registry_excuse(reg, &reg->process[s].p);
-	reg->baseline = reg->seq;
 	reg->cleared = now;
 	reg->version++;
 }
@@ -181,7 +180,8 @@ static bool grows(const struct registry *reg, uint32_t slot)
 	return reg->growing && registry_buffer(reg, slot, &b) && reg->growing(reg->growing_data, reg, &b);
 }
 
-/* What a buffer of a live process is that is not excused. A stamp from the future has no age. */
+/* What a buffer of a live process is that is not excused: so it came after the last clear, if there was one. A stamp from
+ * the future has no age. */
 static enum suspect_reason judgement(const struct registry *reg, uint32_t slot, uint64_t now)
 {
 	const struct record *r = &reg->record[slot];
@@ -190,7 +190,7 @@ static enum suspect_reason judgement(const struct registry *reg, uint32_t slot, 
 		return SUSPECT_NONE;
 	if (grows(reg, slot))
 		return SUSPECT_GROWING;
-	return reg->cleared && r->seq > reg->baseline ? SUSPECT_OUTLIVED : SUSPECT_NONE;
+	return reg->cleared ? SUSPECT_OUTLIVED : SUSPECT_NONE;
 }
 
 static void judge(struct registry *reg, uint32_t slot, uint64_t now)
