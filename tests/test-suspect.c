@@ -224,10 +224,13 @@ START_TEST(a_scan_judges_what_was_there_at_its_first_step)
 }
 END_TEST
 
+static uint64_t never_asked;
+
 static bool even_addresses(const void *data, const struct registry *reg, const struct buffer *b)
 {
 	ck_assert_ptr_eq(reg, u->reg);
 	ck_assert_ptr_eq(data, u);
+	ck_assert_uint_ne(b->address, never_asked);
 	return b->address % 2 == 0;
 }
 
@@ -243,8 +246,11 @@ START_TEST(growing_is_told_by_others)
 	registry_set_growing(u->reg, even_addresses, u);
 	ck_assert_str_eq(suspects(), "");
 	suppress("leak:cache");
+	never_asked = 2;
 	scan();
 	ck_assert_str_eq(suspects(), "4:growing 5:outlived");
+	never_asked = 6;
+	scan();
 	registry_set_growing(u->reg, NULL, NULL);
 	scan();
 	ck_assert_str_eq(suspects(), "4:outlived 5:outlived");
