@@ -162,7 +162,7 @@ static const char *frame_name(const void *data, uint32_t module, uint64_t offset
 	return data ? symbols_name(data, module, offset) : NULL;
 }
 
-/* 1 = there is more to do. Without a list nothing has a name that it means. */
+/* 1 = there is more to do. */
 static int suppress_names(struct control *c, struct operation *op)
 {
 	if (!op->named && registry_suppress_step(registry(c), frame_name, c->config.view->symbols, &op->names, STEP_NAMES))

@@ -471,9 +471,36 @@ START_TEST(finding_out_is_bounded)
 		snprintf(text, sizeof(text), "tag%d", i);
 		ck_assert(tag(text));
 	}
-	while (registry_suppress_step(u->reg, no_names, NULL, &pos, 2570))
+	while (registry_suppress_step(u->reg, no_names, NULL, &pos, 2560))
 		steps++;
 	ck_assert_int_eq(steps, 101);
+}
+END_TEST
+
+/* One suspect behind many buffers that are none: each chunk is looked into, which counts as eight;
+ * the last one of a round is looked into before its budget is. */
+START_TEST(listing_is_bounded)
+{
+	uint32_t a = util_process(u, 1, 0, "a");
+	struct buffer_filter filter = BUFFER_FILTER_ALL;
+	uint64_t pos = 0;
+	unsigned budget = 8;
+	struct buffer b;
+	int rounds = 0;
+
+	for (uint64_t i = 1; i <= 160; i++)
+		alloc(a, i);
+	registry_clear(u->reg, u->now);
+	alloc(a, 1000);
+	scan();
+	filter.suspects = true;
+	while (registry_next(u->reg, &filter, &pos, &budget, &b) == -EAGAIN) {
+		ck_assert_uint_eq(budget, 0);
+		budget = 8;
+		rounds++;
+	}
+	ck_assert_uint_eq(b.address, 1000);
+	ck_assert_int_eq(rounds, 5);
 }
 END_TEST
 
@@ -975,6 +1002,7 @@ int main(void)
 	tcase_add_test(t, a_process_takes_another_name);
 	tcase_add_test(t, suppressed_and_back_is_judged_anew);
 	tcase_add_test(t, finding_out_is_bounded);
+	tcase_add_test(t, listing_is_bounded);
 	tcase_add_loop_test(t, each_list, 0, LISTS);
 	tcase_add_test(t, a_list_is_bounded);
 	tcase_add_test(t, what_is_refused_changes_nothing);

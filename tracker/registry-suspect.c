@@ -297,7 +297,7 @@ static bool suppresses_name(const struct registry *reg, const char *name)
 
 static bool suppresses_frames(const struct registry *reg, const struct site *s, registry_namer namer, const void *data)
 {
-	for (unsigned i = 0; reg->suppressions.n && i < s->n; i++) {
+	for (unsigned i = 0; i < s->n; i++) {
 		const struct site_frame *f = &reg->frame[s->frames + i];
 		const char *name = namer(data, f->module, f->offset);
 		if (name && suppresses_name(reg, name))
@@ -351,6 +351,9 @@ int registry_suppress_step(struct registry *reg, registry_namer namer, const voi
 {
 	unsigned left = budget;
 
+	/* What was found out for a list that is gone is not asked any more. */
+	if (!reg->suppressions.n)
+		return 0;
 	while (*pos >> TABLE_SHIFT < OF_TABLES) {
 		unsigned table = (unsigned)(*pos >> TABLE_SHIFT);
 		uint32_t at = (uint32_t)*pos;
@@ -358,7 +361,7 @@ int registry_suppress_step(struct registry *reg, registry_namer namer, const voi
 			*pos = (uint64_t)(table + 1) << TABLE_SHIFT;
 			continue;
 		}
-		unsigned cost = find_out(reg, table, at, namer, data) * (reg->suppressions.n + 1);
+		unsigned cost = find_out(reg, table, at, namer, data) * reg->suppressions.n;
 		++*pos;
 		if (cost >= left)
 			return 1;

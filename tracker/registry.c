@@ -692,6 +692,8 @@ static bool filter_wants(const struct registry *reg, const struct buffer_filter 
 	       (!f->suspects || registry_holds_suspects(&reg->process[h->process].p));
 }
 
+#define COST_OF_RECORDS 8  /* of looking at those of a chunk, too, in chunks */
+
 /* Of the records whose bits are in `live`. */
 static unsigned only_suspects(const struct registry *reg, uint32_t chunk, unsigned live)
 {
@@ -714,11 +716,13 @@ int registry_next(const struct registry *reg, const struct buffer_filter *filter
 
 	for (; chunk < reg->used_chunks; chunk++, live_mask = CHUNK_FULL) {
 		const struct chunk *t = &reg->chunk[chunk];
-		unsigned live = t->live & live_mask;
+		unsigned live = t->live & live_mask, cost = 1;
 		if (live && !filter_wants(reg, filter, t->holding))
 			live = 0;
-		if (live && filter->suspects)
+		if (live && filter->suspects) {
 			live = only_suspects(reg, (uint32_t)chunk, live);
+			cost = COST_OF_RECORDS;
+		}
 		if (live) {
 			uint32_t slot = (uint32_t)chunk * CHUNK + (uint32_t)__builtin_ctz(live);
 			*out = buffer_at(reg, slot);
@@ -729,7 +733,7 @@ int registry_next(const struct registry *reg, const struct buffer_filter *filter
 			*pos = (chunk + 1) * CHUNK;
 			return -EAGAIN;
 		}
-		--*budget;
+		*budget -= *budget < cost ? *budget : cost;
 	}
 	*pos = chunk * CHUNK;
 	return 0;

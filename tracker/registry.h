@@ -346,6 +346,7 @@ int registry_clean_step(struct registry *reg, uint32_t process, uint64_t *pos, u
 /* Forgets one device's buffers, totals and history; same contract. At the end the device is unknown again. */
 int registry_reset_device_step(struct registry *reg, unsigned device, uint64_t *pos, unsigned budget,
 			       uint64_t *removed);
+
 /* ---- suspects (registry-suspect.c) ----
  *
  * A buffer whose owner ended is a suspect at once, and is none any more when it is gone. The other reasons are judged
