@@ -13,9 +13,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "tracker/symbols.h"
+
 #define STEP_NS UINT64_C(150000)      /* no further step is begun in a turn after this time */
 #define CLIENT_DUMP_NS UINT64_C(2000000)  /* of a dump that a client asked for, made at once */
 #define STEP_CHUNKS 64                /* of the registry, in one step: some 1000 buffers to forget */
+#define STEP_NAMES 2000               /* comparisons of a name with a pattern */
 #define STEP_TEXT (UINT64_C(48) << 10)
 #define QUEUE_MAX 1024                /* writes that wait at a time */
 #define DEVICE_DIRS_MAX 16
@@ -33,6 +36,8 @@ struct operation {
 	bool begun;
 	bool waiting;
 	uint64_t pos;
+	uint64_t names;               /* position among the names that suppressions may mean, */
+	bool named;                   /* and whether that is at its end */
 	uint64_t removed;
 	uint32_t process, serial;
 	struct dump *dump;
@@ -143,15 +148,46 @@ static int command_dump(struct control *c, struct operation *op, const struct ct
 	return r == 0 && op->waiting ? 1 : r;
 }
 
-/* ---- scan, clean ---- */
+/* ---- clear, scan, suppress ---- */
 
+static int command_clear(struct control *c, struct operation *op, const struct ctl_command *command)
+{
+	registry_clear(registry(c), loop_now());
+	note(c, TRACE_CLEAR, TRACE_NO_DEVICE, 0);
+	return 0;
+}
+
+static const char *frame_name(const void *data, uint32_t module, uint64_t offset)
+{
+	return data ? symbols_name(data, module, offset) : NULL;
+}
+
+/* 1 = there is more to do. */
+static int suppress_names(struct control *c, struct operation *op)
+{
+	if (!op->named && registry_suppress_step(registry(c), frame_name, c->config.view->symbols, &op->names, STEP_NAMES))
+		return 1;
+	op->named = true;
+	return 0;
+}
+
+/* The names of functions that have become known since the last time count from here on, too. */
 static int command_scan(struct control *c, struct operation *op, const struct ctl_command *command)
 {
-	if (c->intake)
+	if (!op->begun && c->intake)
 		intake_scan(c->intake);
+	if (suppress_names(c, op) || registry_judge_step(registry(c), loop_now(), &op->pos, STEP_CHUNKS))
+		return 1;
 	note(c, TRACE_SCAN, TRACE_NO_DEVICE, 0);
 	return 0;
 }
+
+static int command_suppress(struct control *c, struct operation *op, const struct ctl_command *command)
+{
+	return suppress_names(c, op) || registry_excuse_step(registry(c), &op->pos, STEP_CHUNKS);
+}
+
+/* ---- clean ---- */
 
 /* The process that a `clean` is about, if it may be cleaned. */
 static int clean_begin(struct control *c, struct operation *op, const struct ctl_command *command)
@@ -277,6 +313,7 @@ static int command_log(struct control *c, struct operation *op, const struct ctl
 
 static const command_step command_steps[] = {
 	[CTL_DUMP] = command_dump,
+	[CTL_CLEAR] = command_clear,
 	[CTL_SCAN] = command_scan,
 	[CTL_CLEAN_DEAD] = command_clean_dead,
 	[CTL_CLEAN] = command_clean,
@@ -285,6 +322,7 @@ static const command_step command_steps[] = {
 	[CTL_RESET_PEAKS] = command_reset_peaks,
 	[CTL_RESET_HISTORY] = command_reset_history,
 	[CTL_LOG] = command_log,
+	[CTL_SUPPRESS] = command_suppress,
 };
 
 /* ---- the queue ---- */
@@ -332,7 +370,8 @@ static void next_command(struct operation *op)
 	op->at++;
 	op->begun = false;
 	op->waiting = false;
-	op->pos = 0;
+	op->pos = op->names = 0;
+	op->named = false;
 	op->removed = 0;
 	op->cursor = (struct view_cursor){ 0 };
 }
@@ -498,6 +537,67 @@ ssize_t control_option(struct control *c, const struct place *file, pid_t caller
 	registry_touch(registry(c));
 	c->config.server->ctl_commands++;
 	return (ssize_t)len;
+}
+
+/* The text that the file will hold, in c->text. 0 or -errno. */
+static int list_text(struct control *c, const struct place *file, const char *text, size_t len, uint64_t offset,
+		     bool append)
+{
+	struct textbuf *t = &c->text;
+
+	textbuf_clear(t);
+	if (append || offset)
+		(void)file->node->show(c->config.view, &file->key, t);
+	if (append && t->len && t->data[t->len - 1] != '\n')
+		textbuf_putc(t, '\n');
+	if (!append && offset != t->len) {
+		textbuf_puts(&c->why, "a write is at the beginning or at the end");
+		return -EINVAL;
+	}
+	textbuf_put(t, text, len);
+	return textbuf_error(t);
+}
+
+/* 0 = taken over, and what follows from it is queued. */
+static int list_submit(struct control *c, struct control_write *w, const struct place *file, const char *text,
+		       size_t len, uint64_t offset, bool append)
+{
+	const struct ctl_command apply = { .kind = CTL_SUPPRESS };
+	struct operation *op;
+	int r;
+
+	if (c->queued >= QUEUE_MAX) {
+		textbuf_puts(&c->why, "too many commands are waiting");
+		return -EAGAIN;
+	}
+	r = list_text(c, file, text, len, offset, append);
+	if (r < 0)
+		return r;
+	op = operation_new(&apply, 1);
+	if (!op)
+		return -ENOMEM;
+	r = file->node->set(c->config.state, c->text.data, c->text.len, &c->why);
+	if (r < 0) {
+		free(op);
+		return r;
+	}
+	op->write = w;
+	op->len = len;
+	enqueue(c, op);
+	return 0;
+}
+
+void control_list(struct control *c, struct control_write *w, const struct place *file, pid_t caller,
+		  const char *text, size_t len, uint64_t offset, bool append)
+{
+	int r;
+
+	textbuf_clear(&c->why);
+	r = list_submit(c, w, file, text, len, offset, append);
+	if (r < 0) {
+		refuse(c, file->node->path, caller, 0);
+		w->done(w, r);
+	}
 }
 
 void control_dump(struct control *c, enum control_reason reason)

@@ -11,7 +11,9 @@
 #ifndef FS_CONTROL_H
 #define FS_CONTROL_H
 
+#include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <sys/types.h>
 
 #include "fs/dumps.h"
@@ -49,6 +51,9 @@ struct control_write {
 };
 void control_write(struct control *c, struct control_write *w, const struct place *file, pid_t caller,
 		   const char *text, size_t len);
+/* One write to a list: at offset 0 it is the new list, at its end (a writer's next piece) or to append it adds to it. */
+void control_list(struct control *c, struct control_write *w, const struct place *file, pid_t caller,
+		  const char *text, size_t len, uint64_t offset, bool append);
 /* A write to an option: the bytes written, or -errno. */
 ssize_t control_option(struct control *c, const struct place *file, pid_t caller, const char *text, size_t len);
 

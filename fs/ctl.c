@@ -52,8 +52,10 @@ static const struct row {
 } rows[] = {
 	{ CTL_SCOPE_ROOT, CTL_DUMP, { LITERAL("dump"), OPTIONAL_NAME },
 	  "freeze a report in dumps/ and in the server's log" },
+	{ CTL_SCOPE_ROOT, CTL_CLEAR, { LITERAL("clear") },
+	  "baseline: what is held now is no suspect; empties leaks/" },
 	{ CTL_SCOPE_ROOT, CTL_SCAN, { LITERAL("scan") },
-	  "check which processes live, bring leaks/ and suspects up to date" },
+	  "check which processes live, judge what is held, bring leaks/ up to date" },
 	{ CTL_SCOPE_ROOT, CTL_CLEAN_DEAD, { LITERAL("clean"), LITERAL("dead") },
 	  "forget the buffers of all ended processes" },
 	{ CTL_SCOPE_ROOT, CTL_CLEAN, { LITERAL("clean"), PID, OPTIONAL_FORCE },

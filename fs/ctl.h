@@ -36,6 +36,7 @@ enum ctl_scope {
 
 enum ctl_kind {
 	CTL_DUMP,           /* name, "" = none given */
+	CTL_CLEAR,
 	CTL_SCAN,
 	CTL_CLEAN_DEAD,
 	CTL_CLEAN,          /* number = pid, 0 in CTL_SCOPE_PID; force */
@@ -44,6 +45,7 @@ enum ctl_kind {
 	CTL_RESET_PEAKS,
 	CTL_RESET_HISTORY,
 	CTL_LOG,            /* number = 0 error, 1 warning, 2 info, 3 debug */
+	CTL_SUPPRESS,       /* no command of a ctl file: what a write to options/suppressions has begun */
 };
 
 struct ctl_command {

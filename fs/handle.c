@@ -457,6 +457,7 @@ int handle_read(struct handles *hs, struct handle *h, uint64_t offset, size_t si
 	case NODE_TEXT:
 	case NODE_CTL:
 	case NODE_OPTION:
+	case NODE_LIST:
 		return text_read(hs, h, offset, size, iov, n);
 	case NODE_TABLE:
 		return table_read(hs, h, offset, size, again, iov, n);

@@ -93,10 +93,59 @@ static int set_max_clients(struct ingest *state, struct server_info *server, uin
 	return 0;
 }
 
+static int show_min_age_ms(const struct view *v, const struct view_key *k, struct textbuf *t)
+{
+	show_value(t, registry_min_age_ms(v->registry));
+	return 0;
+}
+
+static uint64_t limit_min_age_ms(const struct view *v)
+{
+	return REGISTRY_MIN_AGE_MS_LIMIT;
+}
+
+static int set_min_age_ms(struct ingest *state, struct server_info *server, uint64_t value)
+{
+	return registry_set_min_age_ms(state->registry, value);
+}
+
+static int show_min_size(const struct view *v, const struct view_key *k, struct textbuf *t)
+{
+	show_value(t, registry_min_size(v->registry));
+	return 0;
+}
+
+static uint64_t limit_min_size(const struct view *v)
+{
+	return BUFFER_SIZE_MAX;
+}
+
+static int set_min_size(struct ingest *state, struct server_info *server, uint64_t value)
+{
+	return registry_set_min_size(state->registry, value);
+}
+
+static int show_suppressions(const struct view *v, const struct view_key *k, struct textbuf *t)
+{
+	size_t len;
+	const char *text = registry_suppressions(v->registry, &len);
+
+	if (len)
+		textbuf_put(t, text, len);
+	return 0;
+}
+
+static int set_suppressions(struct ingest *state, const char *text, size_t len, struct textbuf *why)
+{
+	return registry_set_suppressions(state->registry, text, len, why);
+}
+
 static const struct node_option option_history_per_buffer = { 0, limit_history_per_buffer, set_history_per_buffer };
 static const struct node_option option_trace_events = { TRACE_EVENTS_MIN, limit_trace_events, set_trace_events };
 static const struct node_option option_max_buffers = { 1, limit_max_buffers, set_max_buffers };
 static const struct node_option option_max_clients = { 1, limit_max_clients, set_max_clients };
+static const struct node_option option_min_age_ms = { 0, limit_min_age_ms, set_min_age_ms };
+static const struct node_option option_min_size = { 0, limit_min_size, set_min_size };
 
 /* ---- the table ---- */
 
@@ -109,6 +158,9 @@ static const struct node_option option_max_clients = { 1, limit_max_clients, set
 	{ path, NODE_CTL, .mode = bits, .constant = true, .scope = which, .show = help }
 #define OPTION(name) \
 	{ "options/" #name, NODE_OPTION, .mode = 0644, .show = show_##name, .option = &option_##name }
+
+#define LIST(name) \
+	{ "options/" #name, NODE_LIST, .mode = 0644, .show = show_##name, .set = set_##name }
 
 const struct node nodes[] = {
 	DIR(""),
@@ -141,6 +193,9 @@ const struct node nodes[] = {
 	OPTION(trace_events),
 	OPTION(max_buffers),
 	OPTION(max_clients),
+	OPTION(min_age_ms),
+	OPTION(min_size),
+	LIST(suppressions),
 	DIR("device{device}"),
 	TEXT("device{device}/summary", view_device_summary),
 	TEXT("device{device}/info", view_device_info),

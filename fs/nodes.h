@@ -25,11 +25,12 @@ enum node_kind {
 	NODE_TABLE,   /* table: written while it is read */
 	NODE_CTL,     /* show lists the commands; a write is commands of `scope` */
 	NODE_OPTION,  /* show is the value; a write is a new one */
+	NODE_LIST,    /* show is the list; a write replaces it, or adds to it */
 	NODE_STREAM,  /* what happens from the opening on */
 	NODE_DUMP,    /* a frozen report */
 };
 
-/* A value in options/: min to limit(). */
+/* A number in options/: min to limit(). */
 struct node_option {
 	uint64_t min;
 	uint64_t (*limit)(const struct view *v);
@@ -46,6 +47,8 @@ struct node {
 	view_text show;
 	view_table table;
 	const struct node_option *option;
+	/* Of a list, takes over a new text. 0, or -errno with the reason in `why` (nothing there: out of memory). */
+	int (*set)(struct ingest *state, const char *text, size_t len, struct textbuf *why);
 };
 
 extern const struct node nodes[];

@@ -99,7 +99,8 @@ static void forget_attributes(void *data, const uint64_t *numbers, unsigned n)
 /* The kernel has checked the mode, but that does not stop root from opening a file for writing that takes nothing. */
 static bool may_open(const struct node *node, int flags)
 {
-	return (flags & O_ACCMODE) == O_RDONLY || node->kind == NODE_CTL || node->kind == NODE_OPTION;
+	return (flags & O_ACCMODE) == O_RDONLY || node->kind == NODE_CTL || node->kind == NODE_OPTION ||
+	       node->kind == NODE_LIST;
 }
 
 static double attr_timeout(const struct ops *o, const struct place *p)
@@ -484,16 +485,33 @@ static void written(struct control_write *w, ssize_t result)
 	free(p);
 }
 
-static void write_commands(fuse_req_t req, const struct place *file, const char *text, size_t len)
+static struct parked_write *park_write(fuse_req_t req)
 {
 	struct parked_write *p = malloc(sizeof(*p));
 
-	if (!p) {
+	if (p)
+		*p = (struct parked_write){ .write.done = written, .req = req };
+	else
 		fuse_reply_err(req, ENOMEM);
-		return;
-	}
-	*p = (struct parked_write){ .write.done = written, .req = req };
-	control_write(ops_of(req)->config.control, &p->write, file, fuse_req_ctx(req)->pid, text, len);
+	return p;
+}
+
+static void write_list(fuse_req_t req, const struct place *file, const char *text, size_t len, off_t offset,
+		       const struct fuse_file_info *fi)
+{
+	struct parked_write *p = park_write(req);
+
+	if (p)
+		control_list(ops_of(req)->config.control, &p->write, file, fuse_req_ctx(req)->pid, text, len,
+			     (uint64_t)offset, fi->flags & O_APPEND);
+}
+
+static void write_commands(fuse_req_t req, const struct place *file, const char *text, size_t len)
+{
+	struct parked_write *p = park_write(req);
+
+	if (p)
+		control_write(ops_of(req)->config.control, &p->write, file, fuse_req_ctx(req)->pid, text, len);
 }
 
 static void op_write(fuse_req_t req, fuse_ino_t number, const char *text, size_t len, off_t offset,
@@ -507,6 +525,8 @@ static void op_write(fuse_req_t req, fuse_ino_t number, const char *text, size_t
 		fuse_reply_err(req, ESRCH);
 	} else if (file.node->kind == NODE_CTL) {
 		write_commands(req, &file, text, len);
+	} else if (file.node->kind == NODE_LIST) {
+		write_list(req, &file, text, len, offset, fi);
 	} else if (file.node->kind == NODE_OPTION) {
 		ssize_t n = control_option(o->config.control, &file, fuse_req_ctx(req)->pid, text, len);
 		if (n < 0)

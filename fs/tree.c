@@ -253,13 +253,6 @@ static int buffer_next(struct tree *t, struct listing *l, struct place *p)
 	return r;
 }
 
-static bool is_suspect(const struct tree *t, const struct buffer *b)
-{
-	const struct process *owner = registry_process(t->config.view->registry, b->process);
-
-	return owner && owner->ended && !owner->dismissed;
-}
-
 static int leak_find(const struct tree *t, const char *name, struct place *p)
 {
 	struct buffer b;
@@ -273,12 +266,11 @@ static int leak_find(const struct tree *t, const char *name, struct place *p)
 
 static int leak_get(const struct tree *t, struct place *p)
 {
-	struct buffer b;
 	int r = buffer_get(t, p);
 
 	if (r < 0)
 		return r;
-	return registry_buffer(t->config.view->registry, p->key.slot, &b) && is_suspect(t, &b) ? 0 : -ESTALE;
+	return registry_suspect(t->config.view->registry, p->key.slot) != SUSPECT_NONE ? 0 : -ESTALE;
 }
 
 static int leak_next(struct tree *t, struct listing *l, struct place *p)
@@ -668,7 +660,7 @@ int tree_attr(struct tree *t, const struct place *p, struct textbuf *text, struc
 	st->st_gid = t->config.gid;
 	st->st_blksize = kind == NODE_TABLE || kind == NODE_DUMP ? TABLE_BLKSIZE : TEXT_BLKSIZE;
 	set_times(st, v->server->started);
-	if (kind != NODE_DIR && kind != NODE_OPTION && !p->node->constant)
+	if (kind != NODE_DIR && kind != NODE_OPTION && kind != NODE_LIST && !p->node->constant)
 		st->st_mtim = time_of(newest_event(v));
 	if (kind == NODE_DIR)
 		st->st_nlink = 2 + tree_subdirs(t, p);

@@ -5,7 +5,8 @@
  *   - places and lines of the commands are in order, inside the text, and whole lines;
  *   - commands that are printed in their plain form parse to the same commands;
  *   - every command's own line alone parses to it, and what is refused has a bounded reason of one plain line;
- *   - an option value that is accepted is in its range and parses to itself when printed.
+ *   - an option value that is accepted is in its range and parses to itself when printed;
+ *   - a list of suppressions that is accepted is kept as it is, and any pattern without special characters means itself.
  */
 #include "fs/ctl.h"
 
@@ -15,6 +16,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "tracker/suppress.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -53,6 +56,9 @@ static void print_command(struct textbuf *out, enum ctl_scope scope, const struc
 		check_name(c->name);
 		textbuf_printf(out, "dump %s\n", c->name);
 		return;
+	case CTL_CLEAR:
+		textbuf_puts(out, "clear\n");
+		return;
 	case CTL_SCAN:
 		textbuf_puts(out, "scan\n");
 		return;
@@ -84,6 +90,8 @@ static void print_command(struct textbuf *out, enum ctl_scope scope, const struc
 		REQUIRE(c->number < 4);
 		textbuf_printf(out, "log %s\n", levels[c->number]);
 		return;
+	case CTL_SUPPRESS:
+		break;
 	}
 	require(false, "a kind of command", __LINE__);
 }
@@ -171,10 +179,36 @@ static void fuzz_option(const char *text, size_t size, uint64_t min, uint64_t ma
 	textbuf_deinit(&printed);
 }
 
+static void fuzz_list(const char *text, size_t size)
+{
+	struct textbuf why = TEXTBUF_INIT;
+	struct suppressions s = { 0 };
+	int r = suppressions_parse(&s, text, size, &why);
+
+	if (r) {
+		REQUIRE(r == -EINVAL || r == -ENOSPC || (r == -E2BIG && size > SUPPRESS_TEXT_MAX));
+		REQUIRE(!s.text && !s.n);
+		check_reason(&why);
+	} else {
+		REQUIRE(why.len == 0 && s.len == size && s.n <= SUPPRESS_RULES_MAX);
+		REQUIRE(!size || !memcmp(s.text, text, size));
+		(void)suppressions_match(&s, text, size);
+	}
+	for (unsigned i = 0; i < s.n; i++) {
+		const char *pattern = s.text + s.rule[i].start;
+		REQUIRE(s.rule[i].len > 0 && s.rule[i].start + s.rule[i].len <= size);
+		if (!memchr(pattern, '^', s.rule[i].len) && !memchr(pattern, '$', s.rule[i].len))
+			REQUIRE(suppressions_match(&s, pattern, s.rule[i].len));
+	}
+	suppressions_free(&s);
+	textbuf_deinit(&why);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	const char *text = (const char *)data;
 
+	fuzz_list(text, size);
 	fuzz_commands(CTL_SCOPE_ROOT, text, size);
 	fuzz_commands(CTL_SCOPE_PID, text, size);
 	fuzz_option(text, size, 0, UINT64_MAX);

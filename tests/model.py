@@ -62,7 +62,7 @@ class Process:
 
 
 class Buffer:
-    __slots__ = ("device", "type", "address", "owner", "size", "refs", "time", "order")
+    __slots__ = ("device", "type", "address", "owner", "size", "refs", "time", "order", "cleared", "outlived")
 
     def __init__(self, device, kind, address, owner, size, time, order):
         self.device = device
@@ -73,6 +73,17 @@ class Buffer:
         self.refs = 1
         self.time = time
         self.order = order
+        self.cleared = self.outlived = False
+
+    def reason(self):
+        """Why it is suspected, or None."""
+        if self.cleared:
+            return None
+        return "died" if self.owner.ended else "outlived" if self.outlived else None
+
+    def suspect_row(self):
+        """As a tuple that equals the row's in `suspects`, up to `state`."""
+        return (self.reason(),) + self.row() + ("dead" if self.owner.ended else "live",)
 
     def row(self):
         """As a tuple that equals the row's in `allocs`, without time, seq, site, tag and comm."""
@@ -98,6 +109,7 @@ class Model:
         self.processes = []
         self.sum = Totals()  # of everything
         self.order = 0
+        self.baseline = False
 
     def process(self, pid, uid=0):
         p = Process(pid, uid)
@@ -110,8 +122,17 @@ class Model:
     def all_live(self):
         return list(self.live.values())
 
+    def clear(self):
+        self.baseline = True
+        for b in self.live.values():
+            b.cleared = True
+
+    def scan(self):
+        for b in self.live.values():
+            b.outlived = self.baseline
+
     def suspects(self):
-        return [b for b in self.live.values() if b.owner.ended]
+        return [b for b in self.live.values() if b.reason()]
 
     def total(self):
         return (len(self.live), sum(b.size for b in self.live.values()))
@@ -321,6 +342,28 @@ def self_test():
                 if (t.count, t.bytes) != (len(held), sum(b.size for b in held)):
                     bad += 1
                     print("FAIL %s: totals of type %d do not equal the sum" % (title, i))
+
+    def judge(title, steps, want):
+        """steps: "clear", "scan", "exit", or an address at which a buffer is made"""
+        nonlocal bad
+        m = Model()
+        p = m.process(1)
+        for step in steps:
+            if step == "exit":
+                m.exit(p)
+            elif isinstance(step, str):
+                getattr(m, step)()
+            else:
+                m.message(p, 144, A, 0, 100, 0, 0, step, 0)
+        got = [(b.address, b.reason()) for b in m.suspects()]
+        if got != want:
+            bad += 1
+            print("FAIL %s: suspects: expected %r, got %r" % (title, want, got))
+
+    judge("no baseline", (1, "scan"), [])
+    judge("after the baseline, before the scan", (1, "clear", 2, "scan", 3), [(2, "outlived")])
+    judge("an end", (1, "clear", 2, "scan", 3, "exit"), [(2, "died"), (3, "died")])
+    judge("cleared again", (1, "clear", 2, "scan", "clear", "scan", "exit"), [])
 
     a0 = ("a", A, 0, 0, 16, 100)
     run("alloc, free", [(a0, "alloc"), (("a", F, 0, 0, 16, 0), "free")], {"allocs_total": 1, "frees_total": 1}, [])

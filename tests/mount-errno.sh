@@ -74,7 +74,7 @@ eq "the messages of tools" "mkdir: cannot create directory ‘$M/x’: $words" "
 eq "touch" "touch: cannot touch '$M/x': $words" "$(LC_ALL=C touch "$M/x" 2>&1)"
 
 # ---- truncation is accepted and does nothing ----
-for file in ctl options/trace_events options/history_per_buffer "pids/$PID/ctl"; do
+for file in ctl options/trace_events options/history_per_buffer options/suppressions "pids/$PID/ctl"; do
 	before=$(cat "$M/$file")
 	eq "truncate $file" OK "$(op truncate "$M/$file" 0)"
 	eq "O_TRUNC $file" OK "$(op otrunc "$M/$file")"
@@ -138,7 +138,7 @@ if [ "$ROOT" = yes ]; then
 fi
 
 # ---- what this issue leaves out is not there ----
-for name in marks export metrics device0/history options/min_age_ms options/growth_marks options/suppressions; do
+for name in marks export metrics device0/history options/growth_marks; do
 	eq "absent: $name" ENOENT "$(op stat "$M/$name")"
 done
 
@@ -148,7 +148,8 @@ suspects trace version" "$(names "$M")"
 eq "device0/" "allocs cb dram info kernel l1 l1_small map summary system_memory trace" "$(names "$M/device0")"
 eq "pids/" "$PID" "$(ls "$M/pids")"
 eq "pids/<pid>/" "allocs ctl sites status" "$(names "$M/pids/$PID")"
-eq "options/" "history_per_buffer max_buffers max_clients trace_events" "$(names "$M/options")"
+eq "options/" "history_per_buffer max_buffers max_clients min_age_ms min_size suppressions trace_events" \
+	"$(names "$M/options")"
 eq "leaks/" "" "$(ls -A "$M/leaks")"
 for file in README version error_log summary stats allocs suspects processes events trace device0/summary; do
 	eq "mode of $file" "regular empty file 444|regular file 444" \

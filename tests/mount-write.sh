@@ -67,6 +67,7 @@ MADE=0
 
 # ---- commands of more than one meaning: all of them do something visible ----
 try "scan" 5 'scan\n'
+try "clear" 6 'clear\n'
 try "log" 10 'log debug\n'
 try "log" 9 'log info\n'
 try "reset peaks" 12 'reset peaks\n'
@@ -112,7 +113,7 @@ refused "log of an unknown level" EINVAL 'log loud\n' loud
 refused "a control character" EINVAL 'du\x01mp\n' ''
 refused "a NUL" EINVAL 'dump\x00\n' ''
 refused "not in this version: mark" EINVAL 'mark a\n' mark
-refused "not in this version: clear" EINVAL 'clear\n' clear
+refused "clear with a word" EINVAL 'clear all\n' clear
 refused "a number too large" ERANGE 'clean 99999999999999999999\n' 99999999999999999999
 refused "a device out of range" ERANGE 'reset device 1024\n' 1024
 refused "a device far out of range" ERANGE 'reset device 18446744073709551616\n' 18446744073709551616
@@ -150,7 +151,7 @@ echo "the message of a tool: $( { printf 'dump\nreset device 9\n' >"$M/ctl"; } 2
 made "printf with a failing line" 1
 
 # ---- options ----
-for option in history_per_buffer trace_events max_buffers max_clients; do
+for option in history_per_buffer trace_events max_buffers max_clients min_age_ms min_size; do
 	path=$M/options/$option
 	value=$(cat "$path")
 	like "$option is one number" '[0-9]+' "$value"
@@ -183,10 +184,10 @@ eq "there is room again" "$((before + 1))" "$(stat_of live_buffers)"
 say a free 2 0x1
 
 # ---- reading ctl tells the commands ----
-for word in dump scan clean reset log; do
+for word in dump clear scan clean reset log; do
 	grep -q "$word" "$M/ctl" || fail "ctl does not tell about $word"
 done
-for word in mark unmark clear; do
+for word in mark unmark; do
 	grep -qw "$word" "$M/ctl" && fail "ctl tells about $word, which is not there"
 done
 grep -q "clean" "$M/pids/$PID/ctl" || fail "pids/<pid>/ctl does not tell about clean"

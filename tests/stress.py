@@ -336,6 +336,7 @@ def serial(args, mount, report):
         return [person, model.process(person.pid, uid)]
 
     seen = {}
+    commands = random.Random(args.seed)
     for i in range(6):
         people.append(arrive(i))
     for n in range(args.events):
@@ -374,6 +375,13 @@ def serial(args, mount, report):
             want = {"foreign_refused": "foreign_free"}.get(what, what)
             if want != "refused":
                 report.eq("event %d: trace" % n, want, line[2])
+        if n % 250 == 100:
+            command = commands.choice(("clear", "scan", "scan", "scan"))
+            with open(mount.join("ctl"), "w", encoding="utf-8") as f:
+                f.write(command)
+            getattr(model, command)()
+            for b in model.suspects():
+                seen[b.reason()] = seen.get(b.reason(), 0) + 1
         if n % 500 == 499:
             compare(report, mount, model, "after %d events" % (n + 1))
             if report.failures:
@@ -382,7 +390,7 @@ def serial(args, mount, report):
     print("seen: " + " ".join("%s=%d" % i for i in sorted(seen.items())), "died with buffers:",
           len({b.owner for b in model.suspects()}))
     for what in ("alloc", "ref", "resize", "free", "unref", "double_free", "unknown_free", "foreign_free",
-                 "foreign_refused"):
+                 "foreign_refused", "died", "outlived"):
         report.ok("the workload has %s" % what, seen.get(what))
     report.ok("the workload has ambiguous and rerouted frees",
               model.counters["ambiguous_frees"] and model.counters["rerouted_frees"])

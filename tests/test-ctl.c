@@ -69,6 +69,7 @@ static const struct {
 	{ "dump x23456789012345678901234567890123456789012345678901234567890123", CTL_DUMP, 0, false,
 	  "x23456789012345678901234567890123456789012345678901234567890123" },
 	{ "dump dead", CTL_DUMP, 0, false, "dead" },
+	{ "clear", CTL_CLEAR, 0, false, "" },
 	{ "scan", CTL_SCAN, 0, false, "" },
 	{ "clean dead", CTL_CLEAN_DEAD, 0, false, "" },
 	{ "clean 1", CTL_CLEAN, 1, false, "" },
@@ -191,7 +192,7 @@ static const struct {
 	{ "dump\\n", -EINVAL, "line 1: unknown command 'dump\\n'" },
 	{ "mark a", -EINVAL, "line 1: unknown command 'mark'" },
 	{ "unmark a", -EINVAL, "line 1: unknown command 'unmark'" },
-	{ "clear", -EINVAL, "line 1: unknown command 'clear'" },
+	{ "clear all", -EINVAL, "line 1: clear: 'all' is not understood here" },
 	{ "force", -EINVAL, "line 1: unknown command 'force'" },
 	{ "1", -EINVAL, "line 1: unknown command '1'" },
 	{ "dump;reset", -EINVAL, "line 1: unknown command 'dump;reset'" },
@@ -392,7 +393,8 @@ START_TEST(help)
 {
 	assert_help(CTL_SCOPE_ROOT,
 		"dump [name]                     freeze a report in dumps/ and in the server's log\n"
-		"scan                            check which processes live, bring leaks/ and suspects up to date\n"
+		"clear                           baseline: what is held now is no suspect; empties leaks/\n"
+		"scan                            check which processes live, judge what is held, bring leaks/ up to date\n"
 		"clean dead                      forget the buffers of all ended processes\n"
 		"clean <pid> [force]             forget the buffers of one process, of a live one only with force\n"
 		"reset                           forget everything, as if just started\n"

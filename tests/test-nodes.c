@@ -122,14 +122,16 @@ START_TEST(rows_are_complete)
 	for (unsigned i = 0; i < nodes_count; i++) {
 		const struct node *n = &nodes[i];
 		bool writable = n->mode & 0222;
-		bool text = n->kind == NODE_TEXT || n->kind == NODE_CTL || n->kind == NODE_OPTION;
+		bool set = n->kind == NODE_CTL || n->kind == NODE_OPTION || n->kind == NODE_LIST;
+		bool text = n->kind == NODE_TEXT || set;
 		for (unsigned k = 0; k < i; k++)
 			ck_assert_str_ne(n->path, nodes[k].path);
 		ck_assert_msg(!n->show == !text, "%s: show", n->path);
 		ck_assert_msg(!n->table == (n->kind != NODE_TABLE), "%s: table", n->path);
 		ck_assert_msg(!n->option == (n->kind != NODE_OPTION), "%s: option", n->path);
 		if (n->kind != NODE_DIR)
-			ck_assert_msg(writable == (n->kind == NODE_CTL || n->kind == NODE_OPTION), "%s: mode", n->path);
+			ck_assert_msg(writable == set, "%s: mode", n->path);
+		ck_assert_msg(!n->set == (n->kind != NODE_LIST), "%s: set", n->path);
 		ck_assert_msg((n->mode & 0444) == 0444, "%s: readable", n->path);
 	}
 }
@@ -278,6 +280,23 @@ START_TEST(a_leak_that_was_cleaned_is_stale)
 }
 END_TEST
 
+/* The buffer lives on, but it is no leak. */
+START_TEST(a_leak_that_was_cleared_is_stale)
+{
+	struct place p;
+	uint64_t number;
+
+	util_alloc(w->u, w->process, 0, BUFFER_DRAM, 0x1000, 4096);
+	registry_process_end(w->u->reg, w->process, UTIL_NOW);
+	number = at("leaks/pid100-device0-dram-0x000000001000-1").number;
+	registry_clear(w->u->reg, UTIL_NOW);
+	ck_assert_int_eq(tree_get(w->tree, number, &p), -ESTALE);
+	ck_assert_int_eq(walk("leaks/pid100-device0-dram-0x000000001000-1", &p), -ENOENT);
+	ck_assert_str_eq(names("leaks"), "");
+	ck_assert_str_eq(names("device0/dram"), " 0x000000001000");
+}
+END_TEST
+
 START_TEST(numbers_that_are_none)
 {
 	struct place p;
@@ -326,6 +345,9 @@ START_TEST(owners_and_links)
 	ck_assert_uint_eq(attr("pids/100/ctl").st_uid, UID);
 	ck_assert_int_eq(attr("allocs").st_size, 0);
 	ck_assert_int_eq(attr("options/max_clients").st_size, 3);
+	ck_assert_int_eq(attr("options/suppressions").st_size, 0);
+	ck_assert_int_eq(attr("options/suppressions").st_mtim.tv_sec, (time_t)(UTIL_STARTED / 1000000000));
+	ck_assert_int_gt(attr("stats").st_mtim.tv_sec, (time_t)(UTIL_STARTED / 1000000000));
 }
 END_TEST
 
@@ -419,7 +441,8 @@ START_TEST(a_listing_in_full)
 	ck_assert_str_eq(names("device12"), " summary info allocs map dram l1 system_memory l1_small trace cb kernel");
 	ck_assert_str_eq(names("pids"), " 100");
 	ck_assert_str_eq(names("pids/100"), " status allocs sites ctl");
-	ck_assert_str_eq(names("options"), " history_per_buffer trace_events max_buffers max_clients");
+	ck_assert_str_eq(names("options"), " history_per_buffer trace_events max_buffers max_clients min_age_ms"
+				          " min_size suppressions");
 	ck_assert_str_eq(names("device0/dram"), " 0x000000001000");
 	ck_assert_str_eq(names("device0/l1"), "");
 }
@@ -724,6 +747,7 @@ int main(void)
 	tcase_add_test(tcase, a_freed_buffer_is_stale);
 	tcase_add_test(tcase, a_forgotten_device_is_stale);
 	tcase_add_test(tcase, a_leak_that_was_cleaned_is_stale);
+	tcase_add_test(tcase, a_leak_that_was_cleared_is_stale);
 	tcase_add_test(tcase, numbers_that_are_none);
 	tcase_add_test(tcase, a_record_carries_the_allocation);
 	tcase_add_test(tcase, owners_and_links);

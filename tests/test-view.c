@@ -407,6 +407,68 @@ static void make_suspects(struct world *w, struct textbuf *t)
 	make_table(w, view_suspects, (struct view_key){ 0 }, t);
 }
 
+static bool grows(const void *data, const struct registry *reg, const struct buffer *b)
+{
+	return b->type == BUFFER_L1;
+}
+
+/* A baseline, and then a suspect of each kind: places 0x100, 0x200, 0x300. */
+static void judged(struct world *w)
+{
+	uint32_t child;
+	uint64_t pos = 0;
+
+	ago(w, 20);
+	child = util_process(w->u, 14000, 1000, "child");
+	registry_clear(w->u->reg, w->u->now);
+	ago(w, 10);
+	util_alloc_at(w->u, w->worker, 0, BUFFER_DRAM, 0x100, 4096, w->site[1], w->tag[1]);
+	util_alloc(w->u, w->hidden, 0, BUFFER_L1, 0x200, 77);
+	util_alloc_at(w->u, child, 1, BUFFER_DRAM, 0x300, 1, w->site[2], 0);
+	ago(w, 5);
+	ingest_exit(&w->u->in, child, w->u->now);
+	registry_set_growing(w->u->reg, grows, NULL);
+	while (registry_judge_step(w->u->reg, w->u->now, &pos, 1000))
+		;
+}
+
+static void make_suspects_judged(struct world *w, struct textbuf *t)
+{
+	judged(w);
+	make_suspects(w, t);
+}
+
+static void make_judged(struct world *w, unsigned type, uint64_t address, struct textbuf *t)
+{
+	struct buffer b;
+
+	judged(w);
+	ck_assert_uint_eq(registry_find(w->u->reg, 0, type, address, &b, 1), 1);
+	ck_assert_int_eq(view_leak(&w->view, &(struct view_key){ .slot = b.slot }, t), 0);
+}
+
+static void make_leak_outlived(struct world *w, struct textbuf *t)
+{
+	make_judged(w, BUFFER_DRAM, 0x100, t);
+}
+
+static void make_leak_growing(struct world *w, struct textbuf *t)
+{
+	make_judged(w, BUFFER_L1, 0x200, t);
+}
+
+static void make_stats_judged(struct world *w, struct textbuf *t)
+{
+	judged(w);
+	make_stats(w, t);
+}
+
+static void make_summary_judged(struct world *w, struct textbuf *t)
+{
+	judged(w);
+	make_summary(w, t);
+}
+
 static void make_processes(struct world *w, struct textbuf *t)
 {
 	make_table(w, view_processes, (struct view_key){ 0 }, t);
@@ -477,6 +539,11 @@ static const struct {
 	{ "site-nameless", make_site_nameless, false },
 	{ "suspects", make_suspects, false },
 	{ "suspects-empty", make_suspects, true },
+	{ "suspects-judged", make_suspects_judged, false },
+	{ "leak-outlived", make_leak_outlived, false },
+	{ "leak-growing", make_leak_growing, false },
+	{ "stats-judged", make_stats_judged, false },
+	{ "summary-judged", make_summary_judged, false },
 	{ "processes", make_processes, false },
 	{ "trace", make_trace, false },
 	{ "map", make_map, false },

@@ -200,7 +200,7 @@ void util_check_totals(struct util *u)
 	static struct sum device[DEVICE_MAX][BUFFER_TYPES + 1];
 	static struct sum process[1000][BUFFER_TYPES + 1];
 	struct sum all = { 0 };
-	uint64_t pos = 0, suspects = 0;
+	uint64_t pos = 0, suspects[SUSPECT_REASONS] = { 0 };
 	unsigned budget = UINT32_MAX;
 	struct buffer b;
 
@@ -215,12 +215,12 @@ void util_check_totals(struct util *u)
 		}
 		site_sum_add(&sites, b.process, &b);
 		site_sum_add(&sites, PROCESS_NONE, &b);
-		suspects += registry_process(u->reg, b.process)->ended &&
-			    !registry_process(u->reg, b.process)->dismissed;
+		suspects[registry_suspect(u->reg, b.slot)]++;
 	}
 	struct totals total = registry_totals(u->reg);
 	check_sum(&total, &all);
-	ck_assert_uint_eq(registry_suspects(u->reg), suspects);
+	for (int reason = SUSPECT_NONE + 1; reason < SUSPECT_REASONS; reason++)
+		ck_assert_uint_eq(registry_suspects_of(u->reg, (enum suspect_reason)reason), suspects[reason]);
 	for (int d = -1; (d = registry_device_next(u->reg, (unsigned)(d + 1))) >= 0;) {
 		for (int type = 0; type < BUFFER_TYPES; type++)
 			check_sum(&registry_device(u->reg, (unsigned)d)->type[type], &device[d][type]);

@@ -28,6 +28,7 @@ static const char *const kind_names[TRACE_KINDS] = {
 	[TRACE_FOREIGN_FREE] = "foreign_free",
 	[TRACE_CONNECT] = "connect",
 	[TRACE_EXIT] = "exit",
+	[TRACE_CLEAR] = "clear",
 	[TRACE_SCAN] = "scan",
 	[TRACE_RESET] = "reset",
 	[TRACE_CLEAN] = "clean",

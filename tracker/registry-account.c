@@ -152,3 +152,13 @@ bool registry_account_next(const struct registry *reg, uint32_t process, uint32_
 	*out = (struct account_info){ .site = a->site, .device = a->device, .type = a->type, .totals = a->totals };
 	return true;
 }
+
+bool registry_site_totals(const struct registry *reg, uint32_t slot, struct totals *out)
+{
+	struct buffer b;
+
+	if (!registry_buffer(reg, slot, &b) || !b.site)
+		return false;
+	*out = reg->sum[reg->account[reg->record[slot].account].sum].totals;
+	return true;
+}

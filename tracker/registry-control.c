@@ -69,8 +69,17 @@ static int forget_heads_step(struct registry *reg, int device, uint64_t *pos, un
 	return *pos < h->used_heads;
 }
 
-/* Positions of the second half of a device's reset: history. */
+/* Positions of the second half of a reset: history. */
 #define POS_HEADS (UINT64_C(1) << 40)
+
+static int second_half_step(struct registry *reg, int device, uint64_t *pos, unsigned budget)
+{
+	uint64_t head = *pos - POS_HEADS;
+	int more = forget_heads_step(reg, device, &head, budget * CHUNK);
+
+	*pos = POS_HEADS + head;
+	return more;
+}
 
 static void totals_forget(struct totals *t)
 {
@@ -99,10 +108,7 @@ int registry_reset_device_step(struct registry *reg, unsigned device, uint64_t *
 			*pos = POS_HEADS;
 		return 1;
 	}
-	uint64_t head = *pos - POS_HEADS;
-	int more = forget_heads_step(reg, (int)device, &head, budget * CHUNK);
-	*pos = POS_HEADS + head;
-	if (more)
+	if (second_half_step(reg, (int)device, pos, budget))
 		return 1;
 	device_forget(&reg->device[device]);
 	registry_accounts_each(reg, (int)device, totals_forget);
@@ -113,10 +119,15 @@ int registry_reset_history_step(struct registry *reg, uint64_t *pos, unsigned bu
 {
 	if (!*pos) {
 		for (uint32_t s = 0; s < reg->used_processes; s++)
-			reg->process[s].p.dismissed |= reg->process[s].p.ended;
-		reg->suspects = 0;
+			if (reg->process[s].p.ended)
+				registry_excuse(reg, &reg->process[s].p);
 	}
-	return forget_heads_step(reg, -1, pos, budget * CHUNK);
+	if (*pos < POS_HEADS) {
+		if (registry_unjudge_step(reg, pos, budget))
+			return 1;
+		*pos = POS_HEADS;
+	}
+	return second_half_step(reg, -1, pos, budget);
 }
 
 static void totals_reset_peak(struct totals *t)
@@ -149,6 +160,8 @@ static void process_reset(struct registry *reg, uint32_t slot)
 	memset(s->p.device_mask, 0, sizeof(s->p.device_mask));
 	memset(s->p.type, 0, sizeof(s->p.type));
 	s->p.total = (struct totals){ 0 };
+	s->p.excused = 0;
+	memset(s->p.judged, 0, sizeof(s->p.judged));
 	s->p.events = 0;
 	s->p.lost = 0;
 	if (s->p.ended && !s->p.connections)
@@ -186,6 +199,7 @@ void registry_reset(struct registry *reg)
 		device_reset(&reg->device[id]);
 	reg->counters = (struct counters){ 0 };
 	reg->total = (struct totals){ 0 };
-	reg->suspects = 0;
+	memset(reg->suspects, 0, sizeof(reg->suspects));
+	reg->cleared = reg->scanned = 0;
 	reg->version++;
 }

@@ -7,6 +7,7 @@
  * registry-history.c   what is remembered of an address
  * registry-site.c      modules, call sites and tags, and what each user has of the tables
  * registry-account.c   the totals of call sites
+ * registry-suspect.c   which buffers are suspects, clear, and what a scan judges
  * registry-control.c   clean and reset
  *
  * Number 0 of chunks, holdings, history heads and events, definitions and accounts is never used: 0 means none.
@@ -20,6 +21,7 @@
 #include "tracker/index.h"
 #include "tracker/registry.h"
 #include "tracker/site.h"
+#include "tracker/suppress.h"
 
 #define CHUNK 16
 #define CHUNK_FULL 0xffffU
@@ -32,7 +34,9 @@ struct record {
 	uint64_t address;
 	uint64_t size : 58;
 	uint64_t kernel_class : 2;
-	uint64_t spare : 4;
+	uint64_t suppressed : 1;  /* see registry-suspect.c */
+	uint64_t judged : 2;      /* enum suspect_reason */
+	uint64_t spare : 1;
 	uint64_t time;
 	uint64_t seq;
 	uint32_t refs;
@@ -69,7 +73,8 @@ struct module {
 	uint32_t path_len;
 	uint32_t uid;
 	uint8_t build_id_len;
-	uint8_t spare[3];
+	bool suppressed;
+	uint8_t spare[2];
 };
 
 struct site {
@@ -79,13 +84,15 @@ struct site {
 	uint8_t n;
 	uint8_t method;
 	bool truncated;
-	uint8_t spare[5];
+	bool suppressed;
+	uint8_t spare[4];
 };
 
 struct tag {
 	uint32_t text;       /* where it begins in tag_text; ends with a NUL */
 	uint32_t len;
 	uint32_t uid;
+	bool suppressed;
 };
 
 /* Totals of a site: of one process, or the sum over all. */
@@ -171,7 +178,15 @@ struct registry {
 
 	struct counters counters;
 	struct totals total;
-	uint64_t suspects;
+	uint64_t suspects[SUSPECT_REASONS];
+	uint64_t cleared;       /* time of the last clear, */
+	uint64_t scanned;       /* and of the last scan */
+	uint64_t judge_until;   /* seq when the scan that is under way began */
+	uint64_t min_age;       /* ns */
+	uint64_t min_size;
+	registry_growing growing;
+	const void *growing_data;
+	struct suppressions suppressions;
 	uint64_t seq;
 	uint64_t version;
 };
@@ -181,9 +196,20 @@ static inline uint32_t registry_hash(const struct registry *reg, unsigned device
 	return history_hash(reg->config.seed, device, address);
 }
 
-static inline bool registry_suspected(const struct process *p)
+/* No suspect, come what may. */
+static inline bool registry_excused(const struct record *r, const struct process *p)
 {
-	return p->ended && !p->dismissed;
+	return r->suppressed || r->seq <= p->excused_until;
+}
+
+static inline enum suspect_reason registry_reason(const struct record *r, const struct process *p)
+{
+	return registry_excused(r, p) ? SUSPECT_NONE : p->ended ? SUSPECT_DIED : (enum suspect_reason)r->judged;
+}
+
+static inline bool registry_holds_suspects(const struct process *p)
+{
+	return p->ended ? p->total.count > p->excused : p->judged[SUSPECT_OUTLIVED] || p->judged[SUSPECT_GROWING];
 }
 
 /* ---- registry.c ---- */
@@ -211,6 +237,26 @@ void registry_process_deinit(struct registry *reg);
 void registry_process_forget(struct registry *reg, uint32_t slot);
 /* Keeps the list of forgettable processes right after something about `slot` has changed. */
 void registry_process_settle(struct registry *reg, uint32_t slot);
+
+/* ---- registry-suspect.c ---- */
+
+/* A buffer has come, or is about to go, that may count as excused or suspected. */
+void registry_suspect_add(struct registry *reg, uint32_t slot);
+void registry_suspect_remove(struct registry *reg, uint32_t slot);
+/* The process has ended. */
+void registry_suspect_end(struct registry *reg, struct process *p);
+/* What the process holds now is no suspect any more. */
+void registry_excuse(struct registry *reg, struct process *p);
+/* Forgets what scans have judged, in steps. */
+int registry_unjudge_step(struct registry *reg, uint64_t *pos, unsigned budget);
+/* Whether the names of a process, the modules of a site are meant by a suppression. */
+bool registry_suppresses_process(const struct registry *reg, const struct process *p);
+bool registry_suppresses_site(const struct registry *reg, const struct site *s);
+/* The same of a text. */
+static inline bool registry_suppresses(const struct registry *reg, const char *text, size_t len)
+{
+	return reg->suppressions.n && suppressions_match(&reg->suppressions, text, len);
+}
 
 /* ---- registry-site.c ---- */
 

@@ -249,6 +249,7 @@ int registry_process_add(struct registry *reg, const struct process_identity *id
 		copy_name(p->comm, sizeof(p->comm), id->comm);
 	if (id->exe)
 		copy_name(p->exe, sizeof(p->exe), id->exe);
+	p->suppressed = registry_suppresses_process(reg, p);
 	*slotp = slot;
 	return 0;
 }
@@ -299,7 +300,7 @@ bool registry_process_end(struct registry *reg, uint32_t slot, uint64_t now)
 		return false;
 	p->ended = true;
 	p->ended_at = now;
-	reg->suspects += p->total.count;
+	registry_suspect_end(reg, p);
 	reg->version++;
 	registry_process_settle(reg, slot);
 	return true;

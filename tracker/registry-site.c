@@ -230,6 +230,7 @@ uint32_t registry_module(struct registry *reg, const uint8_t *build_id, size_t b
 		.path_len = (uint32_t)len,
 		.uid = uid,
 		.build_id_len = (uint8_t)build_id_len,
+		.suppressed = registry_suppresses(reg, path, len),
 	};
 	return number;
 }
@@ -313,6 +314,7 @@ uint32_t registry_site(struct registry *reg, uint8_t method, bool truncated, con
 		};
 	reg->site[number] = (struct site){
 		.hash = hash, .frames = first, .uid = uid, .n = (uint8_t)n, .method = method, .truncated = truncated };
+	reg->site[number].suppressed = registry_suppresses_site(reg, &reg->site[number]);
 	return number;
 }
 
@@ -363,7 +365,8 @@ uint32_t registry_tag(struct registry *reg, const char *text, size_t len, uint32
 		return 0;
 	memcpy(reg->tag_text + start, text, len);
 	reg->tag_text[start + len] = '\0';
-	reg->tag[number] = (struct tag){ .text = start, .len = (uint32_t)len, .uid = uid };
+	reg->tag[number] = (struct tag){
+		.text = start, .len = (uint32_t)len, .uid = uid, .suppressed = registry_suppresses(reg, text, len) };
 	return number;
 }
 

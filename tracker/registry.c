@@ -124,6 +124,7 @@ void registry_free(struct registry *reg)
 	index_deinit(&reg->holdings);
 	index_deinit(&reg->definitions);
 	index_deinit(&reg->accounts);
+	suppressions_free(&reg->suppressions);
 	free(reg);
 }
 
@@ -173,11 +174,6 @@ struct counters *registry_counters_edit(struct registry *reg)
 struct totals registry_totals(const struct registry *reg)
 {
 	return reg->total;
-}
-
-uint64_t registry_suspects(const struct registry *reg)
-{
-	return reg->suspects;
 }
 
 uint64_t registry_history_records(const struct registry *reg)
@@ -702,7 +698,23 @@ static bool filter_wants(const struct registry *reg, const struct buffer_filter 
 
 	return (f->device < 0 || h->device == f->device) && (f->type < 0 || h->type == f->type) &&
 	       (f->process == PROCESS_NONE || h->process == f->process) &&
-	       (!f->suspects || registry_suspected(&reg->process[h->process].p));
+	       (!f->suspects || registry_holds_suspects(&reg->process[h->process].p));
+}
+
+#define COST_OF_RECORDS 8  /* of looking at those of a chunk, too, in chunks */
+
+/* Of the records whose bits are in `live`. */
+static unsigned only_suspects(const struct registry *reg, uint32_t chunk, unsigned live)
+{
+	const struct process *p = &reg->process[reg->holding[reg->chunk[chunk].holding].process].p;
+	unsigned suspects = 0;
+
+	for (; live; live &= live - 1) {
+		unsigned at = (unsigned)__builtin_ctz(live);
+		if (registry_reason(&reg->record[chunk * CHUNK + at], p) != SUSPECT_NONE)
+			suspects |= 1U << at;
+	}
+	return suspects;
 }
 
 int registry_next(const struct registry *reg, const struct buffer_filter *filter, uint64_t *pos, unsigned *budget,
@@ -713,8 +725,14 @@ int registry_next(const struct registry *reg, const struct buffer_filter *filter
 
 	for (; chunk < reg->used_chunks; chunk++, live_mask = CHUNK_FULL) {
 		const struct chunk *t = &reg->chunk[chunk];
-		unsigned live = t->live & live_mask;
-		if (live && filter_wants(reg, filter, t->holding)) {
+		unsigned live = t->live & live_mask, cost = 1;
+		if (live && !filter_wants(reg, filter, t->holding))
+			live = 0;
+		if (live && filter->suspects) {
+			live = only_suspects(reg, (uint32_t)chunk, live);
+			cost = COST_OF_RECORDS;
+		}
+		if (live) {
 			uint32_t slot = (uint32_t)chunk * CHUNK + (uint32_t)__builtin_ctz(live);
 			*out = buffer_at(reg, slot);
 			*pos = (uint64_t)slot + 1;
@@ -724,7 +742,7 @@ int registry_next(const struct registry *reg, const struct buffer_filter *filter
 			*pos = (chunk + 1) * CHUNK;
 			return -EAGAIN;
 		}
-		--*budget;
+		*budget -= *budget < cost ? *budget : cost;
 	}
 	*pos = chunk * CHUNK;
 	return 0;
@@ -823,10 +841,10 @@ int registry_insert(struct registry *reg, struct buffer *b)
 	h->count++;
 	reg->device[b->device].known = true;
 	sums_add(reg, h, account, b->size);
-	if (p->ended) {
-		reg->suspects += registry_suspected(p);
+	if (reg->suppressions.n || p->ended)
+		registry_suspect_add(reg, b->slot);
+	if (p->ended)
 		registry_process_settle(reg, b->process);
-	}
 	reg->version++;
 	return 0;
 }
@@ -839,22 +857,23 @@ static void take_out(struct registry *reg, const struct buffer *b, bool freed, u
 	uint32_t number = t->holding;
 	struct holding *h = &reg->holding[number];
 	struct process *p = &reg->process[b->process].p;
+	const struct record *r = &reg->record[b->slot];
 	bool was_full = t->live == CHUNK_FULL;
 
+	if (r->suppressed || r->judged || r->seq <= p->excused_until || p->ended)
+		registry_suspect_remove(reg, b->slot);
 	__atomic_store_n(&t->live, (uint16_t)(t->live & ~(1U << b->slot % CHUNK)), __ATOMIC_RELEASE);
 	leave(reg, b, head);
 	if (was_full)
 		partial_add(reg, h, chunk);
 	h->count--;
-	sums_remove(reg, h, reg->record[b->slot].account, b->size, freed);
+	sums_remove(reg, h, r->account, b->size, freed);
 	chunk_settle(reg, h, chunk);
 	/* A live process will use its holding again, but may not keep it from others when they get scarce. */
 	if (!h->count && (p->ended || reg->used_holdings > MAX_HOLDINGS / 2))
 		registry_holding_release(reg, number);
-	if (p->ended) {
-		reg->suspects -= registry_suspected(p);
+	if (p->ended)
 		registry_process_settle(reg, b->process);
-	}
 	reg->version++;
 }
 

@@ -89,6 +89,15 @@ struct process_identity {
 	const char *exe;       /* NULL = unknown */
 };
 
+/* Why a live buffer is suspected of being a leak. The first that holds is the reason. */
+enum suspect_reason {
+	SUSPECT_NONE,
+	SUSPECT_DIED,      /* its owner ended without freeing it */
+	SUSPECT_GROWING,   /* at the last scan: what it is one of has become more and more */
+	SUSPECT_OUTLIVED,  /* at the last scan: allocated after the last clear, and still held */
+	SUSPECT_REASONS,
+};
+
 struct process {
 	uint32_t serial;       /* never reused; 0 = this slot is free */
 	int32_t pid;
@@ -97,10 +106,11 @@ struct process {
 	uint32_t gid;
 	uint16_t dialect;      /* of its last proved connection, or EVENT_RING; 0 = not known */
 	bool ended;
-	bool dismissed;        /* its remaining buffers are no suspects any more (`reset history`) */
+	bool suppressed;       /* options/suppressions means it by its name */
 	uint32_t connections;  /* open now */
 	uint32_t rings;        /* open now, see client/ttalloc-ring.h */
 	uint32_t older;        /* slot + 1 of an older process that had the same pid; 0 = none */
+	uint64_t excused_until;  /* buffers up to this seq are no suspects (`clear`, `reset history`) */
 	uint64_t start_ticks;
 	uint64_t started;
 	uint64_t connected;    /* first connection */
@@ -110,6 +120,8 @@ struct process {
 	uint32_t device_mask[DEVICE_MAX / 32];  /* devices it ever had a holding on */
 	struct totals type[BUFFER_TYPES];
 	struct totals total;
+	uint64_t excused;      /* live buffers that are no suspects, come what may: cleared, or suppressed */
+	uint64_t judged[SUSPECT_REASONS];  /* other live buffers that the last scan suspects; 0 once it has ended */
 	char comm[32];
 	char exe[256];
 };
@@ -206,7 +218,12 @@ int registry_device_report(struct registry *reg, unsigned id, uint32_t uid, uint
 
 const struct counters *registry_counters(const struct registry *reg);
 struct totals registry_totals(const struct registry *reg);   /* all devices; peak is of the sum */
-uint64_t registry_suspects(const struct registry *reg);      /* live buffers of ended, not dismissed processes */
+uint64_t registry_suspects(const struct registry *reg);      /* live buffers that are suspects */
+uint64_t registry_suspects_of(const struct registry *reg, enum suspect_reason reason);
+/* Why the live buffer in that slot is a suspect; SUSPECT_NONE also for a slot that holds none. */
+enum suspect_reason registry_suspect(const struct registry *reg, uint32_t slot);
+uint64_t registry_cleared(const struct registry *reg);       /* time of the last clear, scan; 0 = there was none */
+uint64_t registry_scanned(const struct registry *reg);
 uint64_t registry_history_records(const struct registry *reg);
 /* Bytes of memory in use for records, chunks, index and history. */
 uint64_t registry_memory(const struct registry *reg);
@@ -230,7 +247,7 @@ struct buffer_filter {
 	int device;        /* -1 = any */
 	int type;          /* -1 = any */
 	uint32_t process;  /* PROCESS_NONE = any */
-	bool suspects;     /* only those of ended, not dismissed processes */
+	bool suspects;     /* only suspects */
 };
 #define BUFFER_FILTER_ALL ((struct buffer_filter){ .device = -1, .type = -1, .process = PROCESS_NONE })
 
@@ -329,12 +346,56 @@ int registry_clean_step(struct registry *reg, uint32_t process, uint64_t *pos, u
 /* Forgets one device's buffers, totals and history; same contract. At the end the device is unknown again. */
 int registry_reset_device_step(struct registry *reg, unsigned device, uint64_t *pos, unsigned budget,
 			       uint64_t *removed);
+
+/* ---- suspects (registry-suspect.c) ----
+ *
+ * A buffer whose owner ended is a suspect at once, and is none any more when it is gone. The other reasons are judged
+ * by a scan, and stand until the next one. How many suspects there are is exact at any time, and costs nothing to ask.
+ *
+ * What was held at the last clear is never a suspect. Nor is what is suppressed: what options/suppressions means by the
+ * names of its process, its tag, or the modules and functions of its call site. Who is meant is found out once for each
+ * name, not for each buffer; names of functions, which become known late, count from the next pass over everything on.
+ */
+
+#define REGISTRY_MIN_AGE_MS_LIMIT (UINT64_C(365) * 86400 * 1000)
+
+/* What a scan asks of a buffer. A dead owner's age nothing: `died` does not depend on them. 0 or -ERANGE. */
+uint64_t registry_min_age_ms(const struct registry *reg);
+int registry_set_min_age_ms(struct registry *reg, uint64_t ms);
+uint64_t registry_min_size(const struct registry *reg);
+int registry_set_min_size(struct registry *reg, uint64_t bytes);
+
+/* Whether a buffer is one of what grows: said by whoever keeps marks, asked by each scan for each buffer of a live
+ * process that is not excused. NULL, as in the beginning: nothing grows. */
+typedef bool (*registry_growing)(const void *data, const struct registry *reg, const struct buffer *b);
+void registry_set_growing(struct registry *reg, registry_growing growing, const void *data);
+
+/* Takes over the text of a suppression list (suppress.h), all of it or nothing: 0, or -errno with the reason in `why`.
+ * What is new from now on is suppressed by it; for what is there it takes registry_suppress_step(). */
+struct textbuf;
+int registry_set_suppressions(struct registry *reg, const char *text, size_t len, struct textbuf *why);
+/* The text in force. */
+const char *registry_suppressions(const struct registry *reg, size_t *len);
+/* The name of the function that a frame returns to, or NULL. */
+typedef const char *(*registry_namer)(const void *data, uint32_t module, uint64_t offset);
+/* Finds out anew which names are meant. Same contract as above; a step looks at about `budget` names and patterns. */
+int registry_suppress_step(struct registry *reg, registry_namer name, const void *data, uint64_t *pos, unsigned budget);
+/* Then: which buffers those are; what was a suspect and is not suppressed stays one. */
+int registry_excuse_step(struct registry *reg, uint64_t *pos, unsigned budget);
+/* A scan: the same, and the judgement of every buffer that was there at its first step. `now` at the last step is when
+ * it was made. */
+int registry_judge_step(struct registry *reg, uint64_t now, uint64_t *pos, unsigned budget);
+/* The baseline: what is held now is no suspect any more, whatever happens. Cost: the number of processes. */
+void registry_clear(struct registry *reg, uint64_t now);
+
+/* ---- reset ---- */
+
 /* As if just started: buffers, devices (but for declared capacities), counters, history and ended processes are
  * forgotten; live processes stay known with nothing booked. Sequence numbers go on, so that names stay unique. */
 void registry_reset(struct registry *reg);
 void registry_reset_peaks(struct registry *reg);
-/* What ended processes still hold now is no suspect any more, and all histories are forgotten; the latter in
- * steps, same contract as above. */
+/* What ended processes still hold now is no suspect any more, what was judged has to be judged again, and all histories
+ * are forgotten; in steps, same contract as above. */
 int registry_reset_history_step(struct registry *reg, uint64_t *pos, unsigned budget);
 
 #endif

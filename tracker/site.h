@@ -83,5 +83,7 @@ struct account_info {
 /* The next account of a process in the order of their making, or the next sum over all processes (PROCESS_NONE), behind
  * *pos, which is 0 at the beginning and is moved. false = there is none. */
 bool registry_account_next(const struct registry *reg, uint32_t process, uint32_t *pos, struct account_info *out);
+/* The sum that the live buffer in that slot is part of: of its site on its device of its type. false = it has none. */
+bool registry_site_totals(const struct registry *reg, uint32_t slot, struct totals *out);
 
 #endif

@@ -197,10 +197,9 @@ void textbuf_time(struct textbuf *t, uint64_t ns)
 	t->len += digits + 1 + 6;
 }
 
-/* The bytes of the character at `s` that may stand as they are; 0: one byte is to be escaped. Names come from
- * anybody: what is no valid UTF-8 would make a strict reader give up the whole file, control characters would
- * reach a terminal. */
-static size_t plain_length(const char *s)
+/* Names come from anybody: what is no valid UTF-8 would make a strict reader give up the whole file, control characters
+ * would reach a terminal. */
+size_t textbuf_plain(const char *s)
 {
 	const unsigned char *u = (const unsigned char *)s;
 	size_t len = u[0] < 0x80 ? 1 : u[0] < 0xc2 ? 0 : u[0] < 0xe0 ? 2 : u[0] < 0xf0 ? 3 : u[0] < 0xf5 ? 4 : 0;
@@ -227,7 +226,7 @@ void textbuf_escaped(struct textbuf *t, const char *s)
 		const char *run = s;
 		size_t len;
 
-		while ((len = plain_length(s)) > 0)
+		while ((len = textbuf_plain(s)) > 0)
 			s += len;
 		textbuf_put(t, run, (size_t)(s - run));
 		if (*s) {

@@ -43,6 +43,8 @@ void textbuf_time(struct textbuf *t, uint64_t ns);
 /* A string as one word of valid UTF-8: blank, '%', control characters and bytes that are no UTF-8 become %XX
  * (upper-case hex). "-" for NULL and "". */
 void textbuf_escaped(struct textbuf *t, const char *s);
+/* The bytes of the character at `s`, which ends with a NUL, if it stands as it is in such a word; else 0. */
+size_t textbuf_plain(const char *s);
 void textbuf_printf(struct textbuf *t, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 #endif

@@ -33,6 +33,13 @@ static const char *const method_names[] = {
 	[TTALLOC_STACK_RETURN_ADDRESS] = "return-address",
 };
 
+static const char *const reason_names[SUSPECT_REASONS] = {
+	[SUSPECT_NONE] = "-",
+	[SUSPECT_DIED] = "died",
+	[SUSPECT_GROWING] = "growing",
+	[SUSPECT_OUTLIVED] = "outlived",
+};
+
 #define LENGTH(array) (sizeof(array) / sizeof((array)[0]))
 
 const char *view_arch_name(uint32_t arch)
@@ -50,9 +57,9 @@ const char *view_method_name(unsigned method)
 	return method < LENGTH(method_names) && method_names[method] ? method_names[method] : "unknown";
 }
 
-bool view_owner_is_suspect(const struct process *owner)
+const char *view_reason_name(enum suspect_reason reason)
 {
-	return owner && owner->ended && !owner->dismissed;
+	return reason_names[reason];
 }
 
 void view_put_pid(struct textbuf *t, int32_t pid)

@@ -23,8 +23,8 @@
 const char *view_arch_name(uint32_t arch);
 const char *view_class_name(unsigned kernel_class);
 
-/* A buffer of such an owner is suspected as `died`. NULL (no such process) is no owner. */
-bool view_owner_is_suspect(const struct process *owner);
+/* "died", "outlived", "growing". */
+const char *view_reason_name(enum suspect_reason reason);
 
 /* "-" for 0: a process the server cannot see. */
 void view_put_pid(struct textbuf *t, int32_t pid);

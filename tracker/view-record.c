@@ -110,26 +110,70 @@ int view_buffer(const struct view *v, const struct view_key *k, struct textbuf *
 	return 0;
 }
 
-int view_leak(const struct view *v, const struct view_key *k, struct textbuf *t)
+static void put_owner(const struct process *owner, struct textbuf *t)
 {
-	const struct process *owner;
-	struct buffer b;
-
-	if (!registry_buffer(v->registry, k->slot, &b))
-		return -ENOENT;
-	owner = registry_process(v->registry, b.process);
-	if (!view_owner_is_suspect(owner))
-		return -ENOENT;
-	textbuf_puts(t, "reason died\nstate dead\nended ");
-	textbuf_time(t, owner->ended_at);
-	textbuf_puts(t, "\nwhy owner ");
+	textbuf_puts(t, "owner ");
 	view_put_pid(t, owner->pid);
 	textbuf_puts(t, " (");
 	view_put_comm(t, owner);
-	textbuf_puts(t, ") ended at ");
+	textbuf_putc(t, ')');
+}
+
+static void put_why(const struct view *v, enum suspect_reason reason, const struct process *owner, struct textbuf *t)
+{
+	if (reason == SUSPECT_DIED) {
+		put_owner(owner, t);
+		textbuf_puts(t, " ended at ");
+		textbuf_time(t, owner->ended_at);
+		textbuf_puts(t, " without freeing it");
+		return;
+	}
+	if (reason == SUSPECT_OUTLIVED) {
+		textbuf_puts(t, "allocated after the clear at ");
+		textbuf_time(t, registry_cleared(v->registry));
+	} else {
+		textbuf_puts(t, "its call site (or all of its size) held more at each of the last marks");
+	}
+	textbuf_puts(t, ", and ");
+	put_owner(owner, t);
+	textbuf_puts(t, " still held it at the scan at ");
+	textbuf_time(t, registry_scanned(v->registry));
+}
+
+/* What else its call site holds on this device, of this type, in all processes. */
+static void put_site_totals(const struct view *v, const struct buffer *b, struct textbuf *t)
+{
+	struct totals totals;
+
+	if (!registry_site_totals(v->registry, b->slot, &totals))
+		return;
+	put_number(t, "site_live ", totals.count);
+	put_number(t, "site_bytes ", totals.bytes);
+	put_number(t, "site_peak ", totals.peak);
+	put_number(t, "site_allocs ", totals.allocs);
+	put_number(t, "site_frees ", totals.frees);
+}
+
+int view_leak(const struct view *v, const struct view_key *k, struct textbuf *t)
+{
+	enum suspect_reason reason = registry_suspect(v->registry, k->slot);
+	const struct process *owner;
+	struct buffer b;
+
+	if (reason == SUSPECT_NONE || !registry_buffer(v->registry, k->slot, &b))
+		return -ENOENT;
+	owner = registry_process(v->registry, b.process);
+	put_string(t, "reason ", view_reason_name(reason));
+	put_string(t, "state ", owner->ended ? "dead" : "live");
+	textbuf_puts(t, "ended ");
 	textbuf_time(t, owner->ended_at);
-	textbuf_puts(t, " without freeing it\n");
+	textbuf_puts(t, "\nwhy ");
+	put_why(v, reason, owner, t);
+	textbuf_puts(t, "\nage_s ");
+	view_put_age(t, v->now, b.time);
+	textbuf_putc(t, '\n');
 	put_block(v, &b, t);
+	put_site_totals(v, &b, t);
 	put_past(v, &b, t);
 	put_stack(v, &b, t);
 	return 0;
@@ -270,9 +314,8 @@ int view_leak_find(const struct view *v, const char *name, uint32_t *slot)
 		const struct process *p = registry_process(v->registry, owner);
 		struct buffer b;
 
-		if (view_owner_is_suspect(p) &&
-		    registry_own(v->registry, owner, (unsigned)wanted.device, wanted.address, 1U << wanted.type, &b) &&
-		    b.seq == wanted.seq) {
+		if (registry_own(v->registry, owner, (unsigned)wanted.device, wanted.address, 1U << wanted.type, &b) &&
+		    b.seq == wanted.seq && registry_suspect(v->registry, b.slot) != SUSPECT_NONE) {
 			*slot = b.slot;
 			return 0;
 		}

@@ -264,8 +264,10 @@ static void put_troubles(const struct view *v, struct textbuf *t)
 {
 	const struct counters *c = registry_counters(v->registry);
 	const struct trouble troubles[] = {
-		{ "suspects:", { { registry_suspects(v->registry), "buffer", "buffers" } },
-		  " of ended processes: see suspects and leaks/" },
+		{ "suspects:", { { registry_suspects_of(v->registry, SUSPECT_DIED), "died", "died" },
+				 { registry_suspects_of(v->registry, SUSPECT_OUTLIVED), "outlived", "outlived" },
+				 { registry_suspects_of(v->registry, SUSPECT_GROWING), "growing", "growing" } },
+		  ": see leaks/" },
 		{ "frees:", { { c->unknown_frees, "unknown", "unknown" }, { c->double_frees, "double", "double" },
 			      { c->foreign_frees, "foreign", "foreign" } }, "" },
 		{ "lost:", { { c->events_lost, "event", "events" } }, " without room: totals are too low" },

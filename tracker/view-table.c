@@ -129,9 +129,12 @@ static void put_alloc_row(const struct view *v, struct textbuf *t, const struct 
 static void put_suspect_row(const struct view *v, struct textbuf *t, const struct row_parts *parts,
 			    const struct buffer *b)
 {
-	textbuf_puts(t, "died ");
+	const struct process *owner = registry_process(v->registry, b->process);
+
+	textbuf_puts(t, view_reason_name(registry_suspect(v->registry, b->slot)));
+	textbuf_putc(t, ' ');
 	put_row_begin(t, parts, b);
-	textbuf_puts(t, "dead ");
+	textbuf_puts(t, owner && owner->ended ? "dead " : "live ");
 	view_put_age(t, v->now, b->time);
 	textbuf_putc(t, ' ');
 	put_row_end(t, parts, b);

@@ -38,7 +38,9 @@ static const struct {
 	{ "watch -n1 cat @/summary", "the same, live" },
 	{ "cat @/device0/summary", "one device: totals, peaks, capacity" },
 	{ "cat @/pids/12345/status", "one process" },
-	{ "ls @/leaks", "what ended processes never freed" },
+	{ "ls @/leaks", "suspected leaks; empty means none" },
+	{ "echo clear > @/ctl", "what is held now is no leak; then run" },
+	{ "echo scan > @/ctl", "what came since, and is held, is one" },
 	{ "sort -k4nr @/allocs | head", "the largest buffers of all" },
 	{ "du -sh @/device0/dram", "memory in use, as disk usage" },
 	{ "ls -lst @/device0/dram | head", "the newest buffers" },
@@ -143,6 +145,14 @@ static void put_key(struct textbuf *t, const char *key, uint64_t value)
 	textbuf_putc(t, '\n');
 }
 
+static void put_time_key(struct textbuf *t, const char *key, uint64_t time)
+{
+	textbuf_puts(t, key);
+	textbuf_putc(t, ' ');
+	textbuf_time(t, time);
+	textbuf_putc(t, '\n');
+}
+
 int view_stats(const struct view *v, const struct view_key *k, struct textbuf *t)
 {
 	const struct counters *counters = registry_counters(v->registry);
@@ -189,6 +199,11 @@ int view_stats(const struct view *v, const struct view_key *k, struct textbuf *t
 	put_key(t, "turns", server->turns);
 	put_key(t, "turns_over_1ms", server->turns_over_1ms);
 	put_key(t, "turn_max_us", (server->turn_max_ns + 999) / 1000);
+	put_key(t, "suspects_died", registry_suspects_of(v->registry, SUSPECT_DIED));
+	put_key(t, "suspects_outlived", registry_suspects_of(v->registry, SUSPECT_OUTLIVED));
+	put_key(t, "suspects_growing", registry_suspects_of(v->registry, SUSPECT_GROWING));
+	put_time_key(t, "cleared", registry_cleared(v->registry));
+	put_time_key(t, "scanned", registry_scanned(v->registry));
 	return 0;
 }
 
@@ -250,14 +265,6 @@ int view_device_info(const struct view *v, const struct view_key *k, struct text
 }
 
 /* ---- processes ---- */
-
-static void put_time_key(struct textbuf *t, const char *key, uint64_t time)
-{
-	textbuf_puts(t, key);
-	textbuf_putc(t, ' ');
-	textbuf_time(t, time);
-	textbuf_putc(t, '\n');
-}
 
 int view_process_status(const struct view *v, const struct view_key *k, struct textbuf *t)
 {

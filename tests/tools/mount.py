@@ -203,7 +203,7 @@ def compare(report, mount, model, title, exact_peaks=True, shared=()):
                                                                          len(only_got), only_got[:5]))
     eq("%s: allocs: seq is unique" % title, len(rows), len({r[8] for r in rows}))
 
-    eq("%s: suspects" % title, sorted(("died",) + b.row() + ("dead",) for b in model.suspects()),
+    eq("%s: suspects" % title, sorted(b.suspect_row() for b in model.suspects()),
        sorted(r[:9] for r in mount.suspects()))
 
     have = mount.devices()
