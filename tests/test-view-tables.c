@@ -1001,7 +1001,7 @@ static Suite *view_tables_suite(void)
 	TCase *tc;
 
 	tc = tcase_create("pieces");
-	tcase_set_timeout(tc, 60);
+	tcase_set_timeout(tc, 240);
 	tcase_add_loop_test(tc, pieces_under_churn, 0, 4);
 	tcase_add_test(tc, suspects_under_churn);
 	tcase_add_test(tc, process_slot_reused);
@@ -1012,7 +1012,7 @@ static Suite *view_tables_suite(void)
 	tcase_add_test(tc, skipped_sites_are_steps);
 	suite_add_tcase(s, tc);
 	tc = tcase_create("sorted");
-	tcase_set_timeout(tc, 60);
+	tcase_set_timeout(tc, 240);
 	tcase_add_loop_test(tc, sorted_order, 0, 8);
 	tcase_add_test(tc, sorted_filters);
 	tcase_add_test(tc, sorting_is_bounded);
@@ -1024,7 +1024,7 @@ static Suite *view_tables_suite(void)
 	tcase_add_test(tc, map_of_types);
 	suite_add_tcase(s, tc);
 	tc = tcase_create("dump");
-	tcase_set_timeout(tc, 60);
+	tcase_set_timeout(tc, 240);
 	tcase_add_test(tc, dump_under_churn);
 	suite_add_tcase(s, tc);
 	tc = tcase_create("memory");
