@@ -286,6 +286,47 @@ START_TEST(a_carried_head_may_go)
 }
 END_TEST
 
+/* Times of booking may go back: a clock is set, or a ring's stamps are older than a message. What happened first at an
+ * address is told first. */
+START_TEST(the_order_is_that_of_booking)
+{
+	uint32_t p = util_process(u, 1, 7, "p");
+
+	u->now = UTIL_NOW + 100;
+	live(p, 1, 64, 900);
+	u->now = UTIL_NOW + 600;
+	live(p, 1, 65, 100);
+	u->now = UTIL_NOW + 800;
+	util_alloc(u, p, 0, BUFFER_DRAM, 1, 66);
+	ck_assert_str_eq(history(BUFFER_DRAM, 1), "3/2 alloc:64:1:1@100 free:64:1:0@1000 alloc:65:1:1@600 "
+			 "free:65:1:0@700 alloc:66:1:1@800");
+}
+END_TEST
+
+/* When nothing may go, no head is made that has nothing to tell: there would be no end of them to look at. */
+START_TEST(no_head_without_an_event)
+{
+	uint64_t before;
+	uint32_t p;
+
+	util_free(u);
+	u = util_new(0, 100, 0);
+	p = util_process(u, 1, 7, "p");
+	for (uint64_t a = 1; a <= 50; a++)
+		for (int i = 0; i < 2; i++)
+			util_alloc(u, p, 0, BUFFER_DRAM, a, 64);
+	before = registry_memory(u->reg);
+	for (uint64_t a = 1; a <= 50; a++)
+		for (int i = 0; i < 2; i++)
+			util_alloc(u, p, 1, BUFFER_DRAM, a, 64);
+	ck_assert_uint_eq(registry_counters(u->reg)->history_dropped, 50);
+	util_alloc(u, p, 0, BUFFER_DRAM, 1, 64);
+	ck_assert_uint_eq(registry_history_records(u->reg), 100);
+	/* Records and their holding, nothing else. */
+	ck_assert_uint_eq(registry_memory(u->reg) - before, 4 * (16 * 48 + 16) + 24);
+}
+END_TEST
+
 /* What has gone is gone from the index, too. */
 START_TEST(memory_stays_when_history_is_full)
 {
@@ -428,6 +469,8 @@ int main(void)
 	tcase_add_test(t, the_busy_do_not_push_out_the_quiet);
 	tcase_add_test(t, the_hand_spares_what_was_touched);
 	tcase_add_test(t, a_carried_head_may_go);
+	tcase_add_test(t, the_order_is_that_of_booking);
+	tcase_add_test(t, no_head_without_an_event);
 	tcase_add_test(t, memory_stays_when_history_is_full);
 	tcase_add_test(t, reset_forgets_what_was_pinned);
 	tcase_add_test(t, who_an_owner_was_is_unknown_after_a_million);

@@ -399,6 +399,57 @@ START_TEST(test_late_sources_wait_for_what_was_left)
 }
 END_TEST
 
+/* A listener: some clients a turn, all when it is drained; each of them has something pending. */
+static struct probe let_in[100];
+static unsigned let_in_count, let_in_per_turn, let_in_unheard;
+
+static void let_some_in(struct probe *p)
+{
+	uint64_t value;
+
+	for (unsigned i = 0; let_in_count < 100; i++) {
+		if (i == let_in_per_turn && !loop_draining(loop)) {
+			loop_left(loop, &p->source);
+			return;
+		}
+		probe_open(&let_in[let_in_count], '\0', true, false);
+		probe_raise(&let_in[let_in_count++]);
+	}
+	ck_assert_int_eq(read(p->source.fd, &value, sizeof(value)), sizeof(value));
+}
+
+static void count_unheard(struct probe *p)
+{
+	for (unsigned i = 0; i < 100; i++)
+		let_in_unheard += !let_in[i].count;
+}
+
+START_TEST(test_late_sources_wait_for_those_who_are_let_in)
+{
+	struct probe late, listener;
+
+	for (let_in_per_turn = 1; let_in_per_turn < 30; let_in_per_turn++) {
+		let_in_count = let_in_unheard = 0;
+		memset(let_in, 0, sizeof(let_in));
+		probe_open(&late, '\0', true, true);
+		probe_open(&listener, '\0', true, false);
+		listener.keep = true;
+		listener.then = let_some_in;
+		late.then = count_unheard;
+		probe_raise(&late);
+		probe_raise(&listener);
+		while (!late.count)
+			run_once();
+		ck_assert_uint_eq(let_in_count, 100);
+		ck_assert_uint_eq(let_in_unheard, 0);
+		for (unsigned i = 0; i < 100; i++)
+			probe_close(&let_in[i]);
+		probe_close(&listener);
+		probe_close(&late);
+	}
+}
+END_TEST
+
 static struct probe late_newcomer;
 
 static void add_late(struct probe *p)
@@ -728,6 +779,7 @@ static Suite *loop_suite(void)
 	tcase_add_test(t, test_late_sources_come_after_the_others);
 	tcase_add_test(t, test_late_sources_wait_over_turns);
 	tcase_add_test(t, test_late_sources_wait_for_what_was_left);
+	tcase_add_test(t, test_late_sources_wait_for_those_who_are_let_in);
 	tcase_add_test(t, test_late_source_that_was_added_meanwhile_is_called);
 	tcase_add_test(t, test_all_late_sources_in_one_drain);
 	tcase_add_test(t, test_drain_within_ingest_does_nothing);

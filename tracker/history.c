@@ -62,12 +62,14 @@ void history_clear(struct history *h)
 
 uint64_t history_memory(const struct history *h)
 {
-	return (uint64_t)h->used_heads * sizeof(*h->head) + (uint64_t)h->used_events * sizeof(*h->event);
+	return (uint64_t)h->used_heads * sizeof(*h->head) + (uint64_t)h->used_events * sizeof(*h->event) +
+	       (uint64_t)h->persons * sizeof(*h->person);
 }
 
 void history_person_add(struct history *h, const struct history_person *person)
 {
 	h->person[person->serial % HISTORY_PERSONS] = *person;
+	h->persons += h->persons < HISTORY_PERSONS;
 }
 
 bool history_person_get(const struct history *h, uint32_t serial, struct history_person *out)
@@ -86,18 +88,6 @@ static uint32_t hash_of(const struct history *h, uint32_t head)
 static uint32_t tag_of(const struct history_key *k)
 {
 	return index_tag_head(k->type, k->owner);
-}
-
-uint32_t history_find(const struct history *h, uint32_t hash, const struct history_id *id)
-{
-	struct index_cursor c = index_find(h->index, hash);
-	uint32_t tag = index_tag_head(id->type, id->owner);
-	uint64_t e;
-
-	while ((e = index_next(&c)) != 0)
-		if (index_entry_tag(e) == tag && history_is(h, index_entry_value(e), id))
-			return index_entry_value(e);
-	return 0;
 }
 
 /* None of the events is looked at. */
@@ -403,7 +393,8 @@ uint32_t history_begin(struct history *h, uint32_t head, const struct history_id
 {
 	if (!h->per_key)
 		return 0;
-	if (!head)
+	/* No head without an event: when there is no room for one, many of them would have to go. */
+	if (!head && make_room(h, 0))
 		head = head_new(h, id, HISTORY_KEY);
 	if (!head) {
 		++*h->dropped;

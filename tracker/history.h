@@ -16,9 +16,10 @@
  *
  * Bounded three times. A head keeps at most `per_key` events and reuses its own oldest, so that an address with a busy
  * life costs the others nothing. An address keeps at most HISTORY_HEADS_AT_ADDRESS heads in the index, those whose
- * buffers went last. When all events or heads are in use, a hand goes round the heads and takes the first that was
- * not touched since it came by last, but not one that is *pinned*, in which a live buffer's events stand. (A list in
- * order of use would be exact, and cost three cache misses per event.)
+ * buffers went last; carried ones are as many as there are live buffers. When all events or heads are in use, a hand
+ * goes round the heads and takes the first that was not touched since it came by last, but not one that is *pinned*, in
+ * which a live buffer's events stand. It looks at a bounded number of heads; when none of these may go, the new event is
+ * dropped. (A list in order of use would be exact, and cost three cache misses per event.)
  *
  * Heads and events sit in memory that the caller provides and refer to each other by number (0 = none).
  */
@@ -122,6 +123,7 @@ struct history {
 	uint32_t asked;               /* the head up to which memory was asked for, see history_ahead() */
 	uint32_t heads;               /* in use now */
 	uint32_t pinned;              /* of these */
+	uint32_t persons;
 	uint32_t events;              /* remembered now; a solo head is one */
 	uint64_t *dropped;            /* not owned: counts events there was no room for */
 };
@@ -203,8 +205,6 @@ static inline void history_ahead_append(const struct history *h, uint32_t head, 
 }
 /* Asks for the memory that forgetting the next heads in front of the hand will look at, for about n events. */
 void history_ahead_evict(struct history *h, unsigned n, struct ahead *ask);
-/* The number of the head in the index, or 0. */
-uint32_t history_find(const struct history *h, uint32_t hash, const struct history_id *id);
 uint64_t history_allocs(const struct history *h, uint32_t head);
 uint64_t history_frees(const struct history *h, uint32_t head);
 /* When the newest event was; 0 = there is none. */

@@ -336,12 +336,16 @@ static void book_one(struct ingest *in, const struct event *e, uint64_t now)
 	book(&k);
 }
 
-/* A part of the group with that number, which may lie outside of the events. */
-static size_t group_size(size_t n, size_t group)
-{
-	size_t from = group * GROUP;
+/* The group with that number, which may lie behind the events: then it is empty. */
+struct group {
+	size_t from, n;
+};
 
-	return from >= n ? 0 : n - from < GROUP ? n - from : GROUP;
+static struct group group_of(size_t events, size_t number)
+{
+	size_t from = number * GROUP;
+
+	return from >= events ? (struct group){ 0 } : (struct group){ from, events - from < GROUP ? events - from : GROUP };
 }
 
 /* While a group is booked, what the following ones need is on its way. */
@@ -352,17 +356,18 @@ static void book_some(struct ingest *in, const struct event *events, size_t n, u
 	struct ahead ask;
 
 	ask.n = 0;
+	struct group at[STAGES + 1] = { 0 };
+
 	for (size_t g = 0; g < groups + STAGES; g++) {
-		registry_ahead_index(in->registry, events + g * GROUP, group_size(n, g), of + g * GROUP, &ask);
-		if (g >= 1)
-			registry_ahead_entries(in->registry, group_size(n, g - 1), of + (g - 1) * GROUP, &ask);
-		if (g >= 2)
-			registry_ahead_history(in->registry, group_size(n, g - 2), of + (g - 2) * GROUP, &ask);
-		if (g >= 3)
-			registry_ahead_events(in->registry, group_size(n, g - 3), of + (g - 3) * GROUP, &ask);
+		memmove(at + 1, at, STAGES * sizeof(*at));
+		at[0] = group_of(n, g);
+		registry_ahead_index(in->registry, events + at[0].from, at[0].n, of + at[0].from, &ask);
+		registry_ahead_entries(in->registry, at[1].n, of + at[1].from, &ask);
+		registry_ahead_history(in->registry, at[2].n, of + at[2].from, &ask);
+		registry_ahead_events(in->registry, at[3].n, of + at[3].from, &ask);
 		ahead_ask(&ask);
-		for (size_t i = 0; g >= STAGES && i < group_size(n, g - STAGES); i++)
-			book_one(in, &events[(g - STAGES) * GROUP + i], now);
+		for (size_t i = 0; i < at[STAGES].n; i++)
+			book_one(in, &events[at[STAGES].from + i], now);
 	}
 }
 

@@ -30,7 +30,7 @@ enum set { SET_ALL, SET_INGEST, SET_LATE, SETS };
 
 #define NS_PER_S UINT64_C(1000000000)
 #define NS_PER_MS UINT64_C(1000000)
-#define LEFT_NS NS_PER_S  /* so long deaths wait for what was left: time for more than a listener's queue holds */
+#define LEFT_NS (100 * NS_PER_MS)  /* so long deaths wait for what was left; then it is taken in at once */
 
 struct loop {
 	int epoll[SETS];
@@ -43,7 +43,8 @@ struct loop {
 	bool draining;
 	bool passing;          /* over several turns, before the deaths in `late` are called */
 	struct epoll_event late[TURN_BATCH];
-	int lates;
+	int lates;             /* in it, and how many of these have been called */
+	int lates_called;
 	size_t lefts;          /* sources that have left something in this pass */
 	uint64_t pass_begun;
 	bool taking_in;        /* ingest sources are being called: draining would call them within themselves */
@@ -459,6 +460,7 @@ void loop_drain(struct loop *loop)
 		return;
 	loop->taking_in = loop->draining = true;
 	loop->passing = false;
+	loop->lates = loop->lates_called = 0;  /* they are reported again */
 	do {
 		/* A late source that was added in this round, say for a client that connected and died before the call,
 		 * may be ready as well. */
@@ -501,38 +503,51 @@ static void turn_ingest(struct loop *loop)
 	loop->taking_in = false;
 }
 
-/* The rest is reported again. */
-static void call_until(struct loop *loop, const struct epoll_event *ready, int n, uint64_t until)
+/* The rest in the next turn: what was pending before them has been taken in. */
+static void call_lates(struct loop *loop)
 {
-	for (int i = 0; i < n; i++) {
-		call_all(loop, ready + i, 1);
-		if (loop_monotonic() >= until)
-			return;
-	}
+	uint64_t until = loop_monotonic() + STEP_NS;
+
+	do
+		call_all(loop, loop->late + loop->lates_called++, 1);
+	while (loop->lates_called < loop->lates && loop_monotonic() < until);
 }
 
-/* As a round of draining, but a part of it in each turn. */
-static void turn_late(struct loop *loop)
+/* The first part of a pass, over as many turns as it takes. Returns whether there is more of it. A listener that always
+ * leaves something does not keep the deaths for long. */
+static bool pass_step(struct loop *loop)
 {
 	uint64_t until = loop_monotonic() + STEP_NS;
 	unsigned batches = 0;
 	bool more;
 
-	if (!loop->passing) {
-		loop->lates = epoll_wait(loop->epoll[SET_LATE], loop->late, TURN_BATCH, 0);
-		begin_pass(loop);
-		loop->passing = true;
-	}
-	loop->taking_in = true;
 	/* Two at least: when few are ready, the second one finds that there are no more. */
 	do
 		more = pass_some(loop, STEP_BATCH);
 	while (more && (++batches < 2 || loop_monotonic() < until));
-	if (!more && (!loop->lefts || loop_monotonic() - loop->pass_begun >= LEFT_NS)) {
-		loop->passing = false;
-		run_drainers(loop);
-		call_until(loop, loop->late, loop->lates, until);
+	return more || (loop->lefts && loop_monotonic() - loop->pass_begun < LEFT_NS);
+}
+
+/* As a round of draining, but most of it was done in turns of its own before: what is still pending then, whoever a
+ * listener has just let in included, is all taken in at once. */
+static void turn_late(struct loop *loop)
+{
+	if (!loop->passing && loop->lates_called == loop->lates) {
+		loop->lates = epoll_wait(loop->epoll[SET_LATE], loop->late, TURN_BATCH, 0);
+		loop->lates_called = 0;
+		begin_pass(loop);
+		loop->passing = true;
 	}
+	loop->taking_in = true;
+	if (loop->passing && !pass_step(loop)) {
+		loop->passing = false;
+		loop->draining = true;
+		pass_ingest(loop);
+		loop->draining = false;
+		run_drainers(loop);
+	}
+	if (!loop->passing && loop->lates_called < loop->lates)
+		call_lates(loop);
 	loop->taking_in = false;
 }
 
@@ -551,7 +566,7 @@ static int turn(struct loop *loop)
 
 	if (n < 0)
 		return errno == EINTR ? 0 : -errno;
-	if (loop->passing || is_reported(ready, n, SET_LATE))
+	if (loop->passing || loop->lates_called < loop->lates || is_reported(ready, n, SET_LATE))
 		turn_late(loop);
 	else if (is_reported(ready, n, SET_INGEST))
 		turn_ingest(loop);

@@ -235,11 +235,15 @@ static void tell_head(const struct registry *reg, uint32_t head, struct history_
 /* The ALLOC of a live buffer that is not written down: after all that its owner did there before. */
 static struct history_line line_of_buffer(const struct registry *reg, const struct buffer *b)
 {
-	uint32_t head = registry_history_head(reg, b);
+	uint32_t head = registry_history_head(reg, b), pos = 0;
+	struct history_event v;
+	uint64_t order = b->time;
 
+	while (head && history_each(&reg->history, head, &pos, &v))
+		order = later(order, v.kind == HISTORY_LIFE ? later(v.time, v.end) : v.time);
 	return (struct history_line){
 		.time = b->time,
-		.order = later(b->time, head ? history_time(&reg->history, head) : 0),
+		.order = order,
 		.size = b->size,
 		.pid = reg->process[b->process].p.pid,
 		.refs = b->refs,

@@ -750,9 +750,9 @@ int registry_next(const struct registry *reg, const struct buffer_filter *filter
 
 /* ---- booking ---- */
 
-/* Whether the address has as many live buffers as it may. Of the entries there, which are counted and not looked behind,
- * *head is the one that remembers `id`, 0 = none. */
-static bool crowded(const struct registry *reg, uint32_t hash, const struct history_id *id, uint32_t *head)
+/* How many live buffers there are at an address, up to the bound: entries are counted, not looked behind. *head is
+ * what remembers `id` there, 0 = nothing does. */
+static unsigned live_at(const struct registry *reg, uint32_t hash, const struct history_id *id, uint32_t *head)
 {
 	struct index_cursor c = index_find(&reg->index, hash);
 	const uint32_t own = index_tag_head(id->type, id->owner);
@@ -766,7 +766,7 @@ static bool crowded(const struct registry *reg, uint32_t hash, const struct hist
 		if (tag == own && history_is(&reg->history, index_entry_value(e), id))
 			*head = index_entry_value(e);
 	}
-	return live == REGISTRY_BUFFERS_AT_ADDRESS;
+	return live;
 }
 
 /* Gives a new buffer its entry in the index, and its head to carry. 0 or -ENOMEM. */
@@ -803,7 +803,7 @@ int registry_insert(struct registry *reg, struct buffer *b)
 		return -ENOSPC;
 	if (b->size > UINT64_MAX - reg->total.bytes)
 		return -EOVERFLOW;
-	if (crowded(reg, hash, &id, &b->history))
+	if (live_at(reg, hash, &id, &b->history) == REGISTRY_BUFFERS_AT_ADDRESS)
 		return -EMLINK;
 	int r = holding_get(reg, b->process, b->device, b->type, &number);
 	if (r < 0)
