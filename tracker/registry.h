@@ -39,7 +39,7 @@ struct registry;
 struct totals {
 	uint64_t count;
 	uint64_t bytes;
-	uint64_t peak;    /* highest value of bytes since the start or `reset peaks` */
+	uint64_t peak;    /* highest value of bytes since the start or `reset peaks`; of a device: registry_device_totals() */
 	uint64_t allocs;  /* new buffers */
 	uint64_t frees;   /* buffers given back (the last reference) */
 };
@@ -73,8 +73,9 @@ struct device {
 	uint32_t arch;            /* enum ttalloc_wire_arch; 0 = unknown */
 	uint64_t capacity[BUFFER_TYPES];  /* bytes; 0 = unknown */
 	uint32_t epoch;           /* changes when the device is forgotten: part of its directory's identity */
-	struct totals type[BUFFER_TYPES];
+	struct totals type[BUFFER_TYPES];  /* their peaks are those since the newest mark, */
 	struct totals total;
+	uint64_t past_peak[BUFFER_TYPES + 1];  /* and these those before it */
 };
 
 /* Who a process is, as the kernel says; made by the edge that can look (watch.c). */
@@ -192,6 +193,8 @@ bool registry_process_end(struct registry *reg, uint32_t slot, uint64_t now);
 
 /* NULL when the device is not known (or the number out of range). */
 const struct device *registry_device(const struct registry *reg, unsigned id);
+/* Of a type, or of all together (BUFFER_TYPES), with the peak since the start or `reset peaks`. */
+struct totals registry_device_totals(const struct device *d, unsigned type);
 /* The next known device at or after `id`, or -1. */
 int registry_device_next(const struct registry *reg, unsigned id);
 unsigned registry_device_count(const struct registry *reg);
@@ -230,6 +233,7 @@ struct buffer_filter {
 	int type;          /* -1 = any */
 	uint32_t process;  /* PROCESS_NONE = any */
 	bool suspects;     /* only those of ended, not dismissed processes */
+	uint64_t since;    /* only those with a higher seq */
 };
 #define BUFFER_FILTER_ALL ((struct buffer_filter){ .device = -1, .type = -1, .process = PROCESS_NONE })
 
@@ -257,6 +261,20 @@ struct history_summary {
  * most max lines (the newest), returns how many were filled, or -ENOMEM. */
 ssize_t registry_history(const struct registry *reg, unsigned device, unsigned type, uint64_t address,
 			struct history_summary *summary, struct history_line *out, size_t max);
+
+/* An address of which something is remembered, named by one of the heads of history that are there: there is one name
+ * whatever the types and owners. */
+struct past {
+	uint32_t head;
+	uint32_t place;    /* with the head: tells an address from the one that the head is of later */
+	uint16_t device;
+	uint64_t address;
+};
+/* The next one on a device in head *pos or behind it; *pos is then behind it. As registry_next(). */
+int registry_past_next(const struct registry *reg, unsigned device, uint64_t *pos, unsigned *budget, struct past *out);
+bool registry_past_find(const struct registry *reg, unsigned device, uint64_t address, struct past *out);
+/* Whether the head is still one of that place; fills in the rest. */
+bool registry_past_get(const struct registry *reg, struct past *p);
 
 /* ---- booking: used by ingest.c only ---- */
 
