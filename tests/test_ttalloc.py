@@ -397,23 +397,24 @@ for name in ("", ".x", "a b", "a/b", "x" * 64, "\\0", "\u00e4"):
         ttalloc.mark(name)
     except ValueError:
         bad.append(name)
-ttalloc.alloc(30, "dram", 0x1000, 100)
+ttalloc.alloc(10, "dram", 0x1000, 100)
 ttalloc.mark("python")
-ttalloc.alloc(30, "dram", 0x2000, 64)
-ttalloc.alloc(30, "dram", 0x3000, 1000)
-ttalloc.free(30, 0x3000)
+ttalloc.alloc(10, "dram", 0x2000, 64)
+ttalloc.alloc(10, "dram", 0x3000, 1000)
+ttalloc.free(10, 0x3000)
 for i in range(5):
-    ttalloc.alloc(30, "l1", 0x4000 + i, 32)
+    ttalloc.alloc(10, "l1", 0x4000 + i, 32)
     ttalloc.mark(7)
 tell([bad, ttalloc.counters().sent, sorted(os.listdir(%r + "/marks")),
-      [line.split() for line in open(%r + "/marks/python/summary") if line.endswith(" 30\\n")][0]])
+      [line.split() for line in open(%r + "/marks/python/summary") if line.endswith(" 10\\n")][0]])
 """ % (MOUNT, MOUNT))
         bad, sent, marks, dram = names
         self.assertEqual(["", ".x", "a b", "a/b", "x" * 64, "\0", "\u00e4"], bad)
         self.assertEqual(9, sent)
         self.assertEqual({"python", "7"}, {"python", "7"} & set(marks))
-        self.assertEqual("dram 2 164 1164 - - 2 1 1 64 30".split(), dram)
-        grows = [row.split() for row in open(MOUNT + "/sites") if row.split()[7:9] == ["30", "l1"]]
+        self.assertEqual("dram 2 164 1164 - - 2 1 1 64 10".split(), dram)
+        with open(MOUNT + "/sites") as sites:
+            grows = [row.split() for row in sites if row.split()[7:9] == ["10", "l1"]]
         self.assertEqual(["32"], [row[6] for row in grows])
 
     def test_questions(self):
