@@ -233,7 +233,11 @@ static bool free_foreign(const struct booking *k)
 
 static void unknown_free(const struct booking *k, uint8_t type)
 {
+	const struct event *e = k->event;
+
 	counters(k)->unknown_frees++;
+	registry_unknown_free(k->in->registry, e->process, (unsigned)e->device, e->address,
+			      type == TRACE_NO_TYPE ? TYPES_OF_FREE : 1U << type, k->now);
 	trace_free(k, TRACE_UNKNOWN_FREE, type);
 }
 

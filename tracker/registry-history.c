@@ -137,8 +137,10 @@ enum freed_before registry_freed_before(const struct registry *reg, uint32_t pro
 	return found;
 }
 
-void registry_double_free(struct registry *reg, uint32_t process, unsigned device, uint64_t address, unsigned types,
-			  uint64_t now)
+/* The head of `types` at the address that a free of the process is told with: its own before another one's of its user,
+ * then the one with the newest event. `freed`: only of what was freed there. 0 = there is none. */
+static uint32_t head_of_free(const struct registry *reg, uint32_t process, unsigned device, uint64_t address,
+			     unsigned types, bool freed)
 {
 	const struct process *p = &reg->process[process].p;
 	const struct history *h = &reg->history;
@@ -148,14 +150,32 @@ void registry_double_free(struct registry *reg, uint32_t process, unsigned devic
 
 	while ((head = head_next(reg, &w)) != 0) {
 		bool own = owner_of(reg, head) == p->serial;
-		if (!history_frees(h, head) || (!own && (best_own || !owner_is_of(reg, head, p->uid))))
+		if ((freed && !history_frees(h, head)) || (!own && (best_own || !owner_is_of(reg, head, p->uid))))
 			continue;
 		if (!best || (own && !best_own) || history_time(h, head) >= history_time(h, best))
 			best = head;
 		best_own |= own;
 	}
-	if (best)
-		registry_remember(reg, best, TRACE_DOUBLE_FREE, now, 0, p->pid, 0);
+	return best;
+}
+
+void registry_double_free(struct registry *reg, uint32_t process, unsigned device, uint64_t address, unsigned types,
+			  uint64_t now)
+{
+	uint32_t head = head_of_free(reg, process, device, address, types, true);
+
+	if (head)
+		registry_remember(reg, head, TRACE_DOUBLE_FREE, now, 0, reg->process[process].p.pid, 0);
+}
+
+void registry_unknown_free(struct registry *reg, uint32_t process, unsigned device, uint64_t address, unsigned types,
+			   uint64_t now)
+{
+	uint32_t head = head_of_free(reg, process, device, address, types, false);
+
+	if (head)
+		history_append_once(&reg->history, head, &(struct history_event){
+			.time = now, .kind = TRACE_UNKNOWN_FREE, .pid = reg->process[process].p.pid });
 }
 
 /* The newest lines so far. There is room for twice as many as are wanted, and order is made when it is full: an address

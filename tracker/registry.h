@@ -339,6 +339,11 @@ void registry_history_doubt(struct registry *reg, uint32_t process, unsigned dev
 void registry_double_free(struct registry *reg, uint32_t process, unsigned device, uint64_t address, unsigned types,
 			  uint64_t now);
 
+/* Remembers an unknown free of `types` at the address, if the process, or another one of its user, is remembered there: an
+ * address of which nothing is known, or what is of somebody else, is not the place for it. */
+void registry_unknown_free(struct registry *reg, uint32_t process, unsigned device, uint64_t address, unsigned types,
+			   uint64_t now);
+
 /* ---- control operations; steps do at most about `budget` chunks of work ---- */
 
 /* Forgets the buffers of process slot `process` (or of all ended ones: PROCESS_NONE). *pos starts at 0. Returns 1 =
