@@ -84,7 +84,7 @@ say a alloc 0 dram 0x2000 10
 eq "a mark by message" "2 110 110 1000 11.00 1 0 1 10" "$(mark_row m dram 0)"
 LONG=a-name-of-more-than-twenty-four_and.more-than-48-characters-1
 say_mark $LONG
-eq "a long one" "m $LONG" "$(ls -U "$M/marks" | xargs)"
+eq "a long one" "$LONG m" "$(names "$M/marks")"
 say_mark .bad
 like "a bad one" ".* mark refused: pid $A \\(.*\\): '.bad': not a name" "$(tail -n 1 "$M/error_log")"
 eq "is counted" "1 2" "$(stat_of refused_events) $(ls "$M/marks" | wc -l)"

@@ -13,8 +13,9 @@
  * is a *cell*: what a process allocated from one call site (or without one) on one device of one type with one size;
  * and, for what leaks in all sizes, the same with any size (without a site: any size between two powers of two). A
  * cell grows when between each two of the last moments something was added that is held still, nothing that was held at
- * one of them has been freed since, and the second half of that time added no less than the first half. A size needs
- * `growth_marks` moments for that, any size twice as many intervals. docs/design.md says why, and how often this errs.
+ * one of them has been freed since, and each time the same number was added. A size needs `growth_marks` moments for
+ * that, any size twice as many intervals, and different numbers, which must not get fewer, four times as many.
+ * docs/design.md says why, and how often this errs.
  */
 #ifndef TRACKER_MARK_H
 #define TRACKER_MARK_H
@@ -88,7 +89,8 @@ struct growth {
 /* Whether a live buffer is part of what grows: its cell does, and it was allocated since that began. Two look-ups. */
 bool registry_growing(const struct registry *reg, const struct buffer *b, struct growth *out);
 /* The bytes per mark by which a call site grows on a device with a type, in one process or (PROCESS_NONE) in all: 0 =
- * it does not; -1 = there were too few marks to tell. */
+ * it does not; -1 = there were too few marks to tell. Looks at what grows, or nearly does: at most 256 cells, of which
+ * there are few; what finds no place among them is not in the sum, but registry_growing() knows it. */
 int64_t registry_site_growth(const struct registry *reg, uint32_t process, uint32_t site, unsigned device, unsigned type);
 
 #endif
