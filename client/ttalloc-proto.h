@@ -50,7 +50,8 @@ enum ttalloc_msg_type {
 	TTALLOC_MSG_RING = 13,                 /* give me a ring, please: buffer_id = TTALLOC_RING_MAGIC, size = version */
 	TTALLOC_MSG_RING_RESPONSE = 14,        /* server: device_id = 0 or -errno, size = bytes of the memory; with it
 	                                          come its descriptor and the eventfd's (SCM_RIGHTS, in this order) */
-	TTALLOC_MSG_TYPE_MAX = 13,             /* of what a client sends; existing ones: 12 */
+	TTALLOC_MSG_MARK = 15,                 /* a piece of a mark's name, see below; no reply */
+	TTALLOC_MSG_TYPE_MAX = 15,             /* of what a client sends; existing ones: 12 */
 };
 
 /* Byte 16 of ALLOC. */
@@ -93,6 +94,11 @@ struct __attribute__((packed)) ttalloc_msg_head {
 #define TTALLOC_MSG_HEAD 40
 static_assert(sizeof(struct ttalloc_msg_head) == TTALLOC_MSG_HEAD, "the head of a message is 40 bytes");
 static_assert(offsetof(struct ttalloc_msg_head, buffer_id) == 24, "buffer_id is at 24");
+
+/* MARK: the name in pieces of 24 bytes, in order, one message right after the other; the last piece makes the mark. In the
+ * place of size, buffer_id and timestamp stand the bytes of the piece, in this order, padded with zeros. */
+#define TTALLOC_MARK_PIECE 24
+#define TTALLOC_MARK_NAME_MAX 63  /* device_id = the offset of the piece, buffer_type = the length of the whole name */
 
 /* Replies: the four totals stand at the same place in every dialect. */
 #define TTALLOC_REPLY_DRAM 40

@@ -83,6 +83,8 @@ enum ttalloc_record_kind {
 	TTALLOC_RECORD_SITE = 33,     /* struct ttalloc_site_head, then frames, 8 bytes each, innermost first */
 	TTALLOC_RECORD_TAG = 34,      /* the tag: all names on the thread's stack, joined by '/' */
 	TTALLOC_RECORD_DEVICE = 35,   /* number = device; struct ttalloc_device_data */
+	/* As a definition, but what it tells happens there: a mark of that name, behind all events before it in its lane. */
+	TTALLOC_RECORD_MARK = 36,     /* number = 0; the name */
 	TTALLOC_RECORD_MORE = 63,     /* further bytes of the definition in front of it in the lane */
 };
 

@@ -485,6 +485,12 @@ static inline uint32_t site_number(struct ring_lane *l, struct ring_self *self, 
 	return ring_likely(number != 0) ? number : site_define(l, self, frame, walk, nested);
 }
 
+static void drop(struct ttalloc *t, const struct ring_event *e)
+{
+	if (e)
+		atomic_fetch_add(&t->dropped, 1);
+}
+
 static void tell_devices(struct ttalloc *t, struct ring_lane *l, bool nested)
 {
 	struct device *d;
@@ -502,6 +508,15 @@ static void tell_devices(struct ttalloc *t, struct ring_lane *l, bool nested)
 	unlock(t);
 }
 
+/* A mark passes for an event, with its name for an address. */
+static enum ring_result put_mark(struct ttalloc *t, struct ring_lane *l, const struct ring_event *e)
+{
+	if (ring_define(l, TTALLOC_RECORD_MARK, 0, (const uint8_t *)(uintptr_t)e->address, e->size))
+		return RING_ATTEND;
+	drop(t, e);
+	return RING_FULL;
+}
+
 /* On a lane that is the thread's: whatever is to be said before, and the event, if there is one. */
 static enum ring_result put_all(struct ttalloc *t, struct ring_binding *b, struct ring_lane *l,
 				const struct ring_event *e, const uintptr_t *frame, bool nested)
@@ -516,14 +531,10 @@ static enum ring_result put_all(struct ttalloc *t, struct ring_binding *b, struc
 		tell_devices(t, l, nested);
 	if (!e)
 		return RING_ATTEND;
+	if (e->kind == TTALLOC_RECORD_MARK)
+		return put_mark(t, l, e);
 	site = frame ? site_number(l, self, frame, nested) : 0;
 	return ring_put(l, e, site, tag);
-}
-
-static void drop(struct ttalloc *t, const struct ring_event *e)
-{
-	if (e)
-		atomic_fetch_add(&t->dropped, 1);
 }
 
 static void put_bound(struct ttalloc *t, struct ring_binding *b, const struct ring_event *e, const uintptr_t *frame,
@@ -549,6 +560,27 @@ static void put_bound(struct ttalloc *t, struct ring_binding *b, const struct ri
 		ring_common_unlock(b->ring);
 }
 
+/* In pieces, which no other message comes between: the lock is held. */
+static void send_mark(struct ttalloc *t, const struct ring_event *e)
+{
+	const uint8_t *name = (const uint8_t *)(uintptr_t)e->address;
+	struct ttalloc_msg_head m = {
+		.type = TTALLOC_MSG_MARK, .buffer_type = (uint8_t)e->size, .process_id = t->pid };
+	uint64_t words[TTALLOC_MARK_PIECE / sizeof(uint64_t)];
+	size_t at, n;
+
+	for (at = 0; at < e->size; at += n) {
+		n = e->size - at < sizeof(words) ? e->size - at : sizeof(words);
+		memset(words, 0, sizeof(words));
+		memcpy(words, name + at, n);
+		m.device_id = (int32_t)at;
+		m.size = words[0];
+		m.buffer_id = words[1];
+		m.timestamp = words[2];
+		uplink_event(&t->uplink, &m);
+	}
+}
+
 /* The thread is bound to no ring of the instance: binds it, or lets the event go as a message. */
 static struct ring_binding *bind_or_send(struct ttalloc *t, const struct ring_event *e, unsigned depth, bool nested)
 {
@@ -566,6 +598,8 @@ static struct ring_binding *bind_or_send(struct ttalloc *t, const struct ring_ev
 		b = ring_bind(&ring_self, t->ring);
 	} else if (t->ring) {
 		drop(t, e);
+	} else if (e && e->kind == TTALLOC_RECORD_MARK) {
+		send_mark(t, e);
 	} else if (e) {
 		m = message_of(t, e);
 		uplink_event(&t->uplink, &m);
@@ -710,6 +744,31 @@ void ttalloc_device(struct ttalloc *t, int device, const struct ttalloc_capacity
 	unlock(t);
 	event_slow(t, NULL, NULL, depth);
 	event_left(self, depth);
+}
+
+static bool is_name(const char *name)
+{
+	static const char good[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-";
+	const size_t len = name ? strnlen(name, TTALLOC_MARK_NAME_MAX + 1) : 0;
+
+	return len > 0 && len <= TTALLOC_MARK_NAME_MAX && name[0] != '.' && strspn(name, good) == len;
+}
+
+int ttalloc_mark(struct ttalloc *t, const char *name)
+{
+	struct ring_self *self = &ring_self;
+	struct ring_event e;
+	unsigned depth;
+
+	if (!is_name(name))
+		return -EINVAL;
+	if (!t)
+		return 0;
+	e = (struct ring_event){ .kind = TTALLOC_RECORD_MARK, .address = (uintptr_t)name, .size = strlen(name) };
+	depth = event_entered(self);
+	event_slow(t, &e, NULL, depth);
+	event_left(self, depth);
+	return 0;
 }
 
 /* --- questions --- */

@@ -258,6 +258,20 @@ void ttalloc_device(struct ttalloc *t, int device, const struct ttalloc_capacity
 void ttalloc_tag_push(const char *name) TTALLOC_NOEXCEPT;
 void ttalloc_tag_pop(void) TTALLOC_NOEXCEPT;
 
+/* --- marks --- */
+
+/*
+ * Makes a mark: from when this returns, marks/<name>/ in the mount reports what has changed since. In order with the
+ * events of the calling thread, and with those of others that have returned. Another mark of that name starts anew. For
+ * the growth of this process (`sites`, `suspects`) each is a moment, whatever its name: make one per iteration.
+ *
+ * A mark counts as no event, but as `dropped` when there was no room for it. Marks that a server has not read before it
+ * ended are lost. The server refuses more than it keeps, and another user's: its error_log tells. Not for signal handlers.
+ *
+ * Return: 0; -EINVAL: not a name: 1 to 63 of A-Z a-z 0-9 . _ - without a leading dot (or NULL).
+ */
+int ttalloc_mark(struct ttalloc *t, const char *name) TTALLOC_NOEXCEPT;
+
 /* --- questions ---
  *
  * Each first delivers everything that is queued. They connect at once if there is no connection, whatever the time

@@ -114,7 +114,8 @@ static bool is_question(const struct ttalloc_msg_head *m)
 /* Whether it tells of memory; the counters count nothing else. */
 static bool is_event(const struct ttalloc_msg_head *m)
 {
-	return !is_question(m) && m->type != TTALLOC_MSG_DUMP && m->type != TTALLOC_MSG_RING;
+	return !is_question(m) && m->type != TTALLOC_MSG_DUMP && m->type != TTALLOC_MSG_RING &&
+	       m->type != TTALLOC_MSG_MARK;
 }
 
 static void disconnect(struct uplink *u, bool theirs)
@@ -366,7 +367,7 @@ void uplink_event(struct uplink *u, const struct ttalloc_msg_head *m)
 	if (u->backlog.count == 0 && (u->fd >= 0 || uplink_connect(u) == 0)) {
 		n = send_message(u, m);
 		if (n == (ssize_t)MESSAGE) {
-			u->counters.sent++;
+			u->counters.sent += is_event(m);
 			return;
 		}
 		/* Whatever went wrong, the first send of uplink_settle() meets it again and deals with it. */

@@ -547,6 +547,8 @@ static void run_step(struct model *m)
 			ttalloc_tag_pop();
 		}
 	make_faults(m);
+	if (m->options->mark)
+		ttalloc_mark(m->t, "step");
 }
 
 int model_run(struct model *m)

@@ -32,6 +32,7 @@ struct model_options {
 	uint64_t double_free;
 	uint64_t unknown_free;
 	uint64_t die_after;         /* SIGKILL to itself after so many events; 0: never */
+	bool mark;                  /* makes the mark `step` after each step */
 	bool keep;                  /* weights and KV cache are not freed at the end */
 };
 

@@ -62,6 +62,7 @@ struct settings {
 	uint64_t numbers[NUMBERS];
 	bool hold;
 	bool keep;
+	bool mark;
 	const char *socket;
 };
 
@@ -94,6 +95,7 @@ static int print_help(void)
 		       number_options[i].preset);
 	printf("  --hold             after the steps keep everything and wait for SIGTERM\n"
 	       "  --keep             do not free weights and KV cache at the end\n"
+	       "  --mark             make the mark `step` after each step\n"
 	       "  --socket PATH      report there instead of to $TTALLOC_SOCKET or the default\n"
 	       "  --version, --help\n");
 	return 1;
@@ -129,10 +131,11 @@ static int parse_number(const struct number_option *o, const char *text, uint64_
 /* 0: go on; 1: done, exit successfully; -EINVAL: said why. */
 static int parse_options(int argc, char **argv, struct settings *s)
 {
-	enum { HOLD = NUMBERS, KEEP, SOCKET, VERSION, HELP, OPTIONS };
+	enum { HOLD = NUMBERS, KEEP, MARK, SOCKET, VERSION, HELP, OPTIONS };
 	struct option options[OPTIONS + 1] = {
 		[HOLD] = { "hold", no_argument, NULL, HOLD },
 		[KEEP] = { "keep", no_argument, NULL, KEEP },
+		[MARK] = { "mark", no_argument, NULL, MARK },
 		[SOCKET] = { "socket", required_argument, NULL, SOCKET },
 		[VERSION] = { "version", no_argument, NULL, VERSION },
 		[HELP] = { "help", no_argument, NULL, HELP },
@@ -149,6 +152,8 @@ static int parse_options(int argc, char **argv, struct settings *s)
 			s->hold = true;
 		else if (c == KEEP)
 			s->keep = true;
+		else if (c == MARK)
+			s->mark = true;
 		else if (c == SOCKET)
 			s->socket = optarg;
 		else if (c == VERSION)
@@ -177,6 +182,7 @@ static struct model_options model_options(const struct settings *s)
 		.double_free = s->numbers[DOUBLE_FREE],
 		.unknown_free = s->numbers[UNKNOWN_FREE],
 		.die_after = s->numbers[DIE_AFTER],
+		.mark = s->mark,
 		.keep = s->keep,
 	};
 }

@@ -148,6 +148,29 @@ static int command_dump(struct control *c, struct operation *op, const struct ct
 	return r == 0 && op->waiting ? 1 : r;
 }
 
+/* ---- mark ---- */
+
+static int command_mark(struct control *c, struct operation *op, const struct ctl_command *command)
+{
+	int r = registry_mark(registry(c), command->name, strlen(command->name), loop_now());
+
+	if (r < 0) {
+		textbuf_printf(&c->why, "mark: there are %d already", MARKS_MAX);
+		return r;
+	}
+	note(c, TRACE_MARK, TRACE_NO_DEVICE, op->caller);
+	return 0;
+}
+
+static int command_unmark(struct control *c, struct operation *op, const struct ctl_command *command)
+{
+	int r = registry_unmark(registry(c), command->name);
+
+	if (r < 0)
+		textbuf_printf(&c->why, "unmark: no such mark: %s", command->name);
+	return r;
+}
+
 /* ---- clear, scan, suppress ---- */
 
 static int command_clear(struct control *c, struct operation *op, const struct ctl_command *command)
@@ -314,6 +337,8 @@ static int command_log(struct control *c, struct operation *op, const struct ctl
 static const command_step command_steps[] = {
 	[CTL_DUMP] = command_dump,
 	[CTL_CLEAR] = command_clear,
+	[CTL_MARK] = command_mark,
+	[CTL_UNMARK] = command_unmark,
 	[CTL_SCAN] = command_scan,
 	[CTL_CLEAN_DEAD] = command_clean_dead,
 	[CTL_CLEAN] = command_clean,

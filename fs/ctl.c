@@ -29,7 +29,8 @@ enum pattern_kind {
 	PATTERN_DEVICE,
 	PATTERN_LEVEL,
 	PATTERN_FORCE,   /* optional */
-	PATTERN_NAME,    /* optional */
+	PATTERN_NAME,    /* optional; not a number, since nameless dumps get those */
+	PATTERN_MARK,    /* a name, also a number */
 };
 
 struct pattern {
@@ -43,6 +44,7 @@ struct pattern {
 #define LEVEL { PATTERN_LEVEL, "error|warning|info|debug" }
 #define OPTIONAL_FORCE { PATTERN_FORCE, "[force]" }
 #define OPTIONAL_NAME { PATTERN_NAME, "[name]" }
+#define MARK { PATTERN_MARK, "<name>" }
 
 static const struct row {
 	enum ctl_scope scope;
@@ -52,6 +54,10 @@ static const struct row {
 } rows[] = {
 	{ CTL_SCOPE_ROOT, CTL_DUMP, { LITERAL("dump"), OPTIONAL_NAME },
 	  "freeze a report in dumps/ and in the server's log" },
+	{ CTL_SCOPE_ROOT, CTL_MARK, { LITERAL("mark"), MARK },
+	  "marks/<name>/ reports everything since now" },
+	{ CTL_SCOPE_ROOT, CTL_UNMARK, { LITERAL("unmark"), MARK },
+	  "remove a mark" },
 	{ CTL_SCOPE_ROOT, CTL_CLEAR, { LITERAL("clear") },
 	  "baseline: what is held now is no suspect; empties leaks/" },
 	{ CTL_SCOPE_ROOT, CTL_SCAN, { LITERAL("scan") },
@@ -171,22 +177,12 @@ static int parse_number(struct word w, uint64_t min, uint64_t max, uint64_t *val
 	return 0;
 }
 
-/* A name must be a good file name in dumps/, and not one of the numbers that nameless dumps get. */
-static bool is_name(struct word w)
+static bool is_number(struct word w)
 {
-	bool number = true;
-
-	if (w.len < 1 || w.len > CTL_NAME_MAX || w.text[0] == '.')
-		return false;
-	for (size_t i = 0; i < w.len; i++) {
-		char c = w.text[i];
-		bool letter = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
-
-		if (!letter && !is_digit(c) && c != '.' && c != '_' && c != '-')
+	for (size_t i = 0; i < w.len; i++)
+		if (!is_digit(w.text[i]))
 			return false;
-		number &= is_digit(c);
-	}
-	return !number;
+	return true;
 }
 
 /* --- commands --- */
@@ -226,9 +222,9 @@ static enum fit fit_level(struct word w, struct ctl_command *command)
 	return FIT_INVALID;
 }
 
-static enum fit fit_name(struct word w, struct ctl_command *command)
+static enum fit fit_name(enum pattern_kind kind, struct word w, struct ctl_command *command)
 {
-	if (!is_name(w))
+	if (!mark_name_ok(w.text, w.len) || (kind == PATTERN_NAME && is_number(w)))
 		return FIT_INVALID;
 	memcpy(command->name, w.text, w.len);
 	command->name[w.len] = '\0';
@@ -251,7 +247,8 @@ static enum fit fit_word(const struct pattern *p, struct word w, struct ctl_comm
 		command->force = word_is(w, "force");
 		return command->force ? FIT_YES : FIT_UNEXPECTED;
 	case PATTERN_NAME:
-		return fit_name(w, command);
+	case PATTERN_MARK:
+		return fit_name(p->kind, w, command);
 	}
 	return FIT_UNEXPECTED;
 }
@@ -324,6 +321,8 @@ static int explain(const struct attempt *a, unsigned line, struct textbuf *why)
 		textbuf_puts(why, " is not understood here");
 	else if (p->kind == PATTERN_NAME)
 		textbuf_puts(why, " is not a name (1 to 63 of A-Z a-z 0-9 . _ -, no leading dot, not a number)");
+	else if (p->kind == PATTERN_MARK)
+		textbuf_puts(why, " is not a name (1 to 63 of A-Z a-z 0-9 . _ -, no leading dot)");
 	else if (p->kind == PATTERN_LEVEL)
 		textbuf_printf(why, " is not one of %s", p->text);
 	else

@@ -17,10 +17,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "tracker/mark.h"
 #include "tracker/textbuf.h"
 
 #define CTL_TEXT_MAX 4096  /* bytes in one write */
-#define CTL_NAME_MAX 63    /* characters in a name */
+#define CTL_NAME_MAX MARK_NAME_MAX
 #define CTL_PID_MAX INT32_MAX  /* what a pid_t can express: beyond the kernel's own limit it is ESRCH, as for kill(2) */
 
 /* More commands do not fit into CTL_TEXT_MAX: the shortest one takes 4 characters and a newline. */
@@ -36,6 +37,8 @@ enum ctl_scope {
 
 enum ctl_kind {
 	CTL_DUMP,           /* name, "" = none given */
+	CTL_MARK,           /* name */
+	CTL_UNMARK,         /* name */
 	CTL_CLEAR,
 	CTL_SCAN,
 	CTL_CLEAN_DEAD,

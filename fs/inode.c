@@ -16,6 +16,7 @@
 #define EPOCH_BITS 32
 #define SEQ_BITS 29
 #define SERIAL_BITS 32
+#define PLACE_BITS 32
 
 static_assert(DEVICE_MAX <= 1 << DEVICE_BITS, "a device number fits");
 static_assert(BUFFER_TYPES <= 8, "a type fits in the three bits above device and epoch");
@@ -33,6 +34,10 @@ static uint64_t payload(enum inode_shape shape, const struct inode *i)
 		return (uint64_t)i->process << SERIAL_BITS | i->serial;
 	case INODE_SITE:
 		return i->site;
+	case INODE_PAST:
+		return (uint64_t)i->head << PLACE_BITS | i->place;
+	case INODE_MARK:
+		return i->mark;
 	case INODE_DUMP:
 		return i->dump;
 	case INODE_FIXED:
@@ -76,6 +81,13 @@ struct inode inode_unpack(enum inode_shape shape, uint64_t number)
 		break;
 	case INODE_SITE:
 		i.site = (uint32_t)p;
+		break;
+	case INODE_PAST:
+		i.head = (uint32_t)(p >> PLACE_BITS);
+		i.place = (uint32_t)p;
+		break;
+	case INODE_MARK:
+		i.mark = p;
 		break;
 	case INODE_DUMP:
 		i.dump = p;

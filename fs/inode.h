@@ -6,7 +6,7 @@
  * is kept for it: no table of inodes, no lookup counts, nothing to forget. It is also what stat() shows as st_ino.
  *
  * A number is never used for anything else later: each carries what tells its thing from the next one in the same
- * place (a device's epoch, a buffer's sequence number, a process's serial number, a dump's or a site's number). So a
+ * place (a device's epoch, a buffer's sequence number, a process's serial number, a dump's, a mark's or a site's number). So a
  * number that the kernel kept too long is recognised as dead. Of a buffer's sequence number only the low 29 bits fit:
  * the same slot would have to be filled again exactly 2^29 events later to be mistaken.
  *
@@ -31,6 +31,8 @@ enum inode_shape {
 	INODE_BUFFER,   /* slot 27, low bits of seq 29 */
 	INODE_PROCESS,  /* slot 16, serial 32 */
 	INODE_SITE,     /* number 32: they are not forgotten */
+	INODE_PAST,     /* head of history 24, 32 bits of what its address and device are */
+	INODE_MARK,     /* number 56 */
 	INODE_DUMP,     /* number 56 */
 };
 
@@ -45,6 +47,9 @@ struct inode {
 	uint32_t process;  /* slot */
 	uint32_t serial;   /* of the process */
 	uint32_t site;
+	uint32_t head;
+	uint32_t place;    /* of the head */
+	uint64_t mark;
 	uint64_t dump;
 };
 

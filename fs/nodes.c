@@ -44,6 +44,22 @@ static int set_history_per_buffer(struct ingest *state, struct server_info *serv
 	return registry_set_history_per_buffer(state->registry, value);
 }
 
+static int show_growth_marks(const struct view *v, const struct view_key *k, struct textbuf *t)
+{
+	show_value(t, registry_growth_marks(v->registry));
+	return 0;
+}
+
+static uint64_t limit_growth_marks(const struct view *v)
+{
+	return GROWTH_MARKS_MAX;
+}
+
+static int set_growth_marks(struct ingest *state, struct server_info *server, uint64_t value)
+{
+	return registry_set_growth_marks(state->registry, value);
+}
+
 static int show_trace_events(const struct view *v, const struct view_key *k, struct textbuf *t)
 {
 	show_value(t, v->trace->size);
@@ -140,6 +156,7 @@ static int set_suppressions(struct ingest *state, const char *text, size_t len, 
 	return registry_set_suppressions(state->registry, text, len, why);
 }
 
+static const struct node_option option_growth_marks = { GROWTH_MARKS_MIN, limit_growth_marks, set_growth_marks };
 static const struct node_option option_history_per_buffer = { 0, limit_history_per_buffer, set_history_per_buffer };
 static const struct node_option option_trace_events = { TRACE_EVENTS_MIN, limit_trace_events, set_trace_events };
 static const struct node_option option_max_buffers = { 1, limit_max_buffers, set_max_buffers };
@@ -186,9 +203,14 @@ const struct node nodes[] = {
 	TABLE("pids/{pid}/allocs", view_process_allocs),
 	TABLE("pids/{pid}/sites", view_process_sites),
 	CTL("pids/{pid}/ctl", 0644, CTL_SCOPE_PID, show_process_ctl),
+	DIR("marks"),
+	DIR("marks/{mark}"),
+	TEXT("marks/{mark}/summary", view_mark_summary),
+	TABLE("marks/{mark}/allocs", view_mark_allocs),
 	OWNER_DIR("dumps"),
 	{ "dumps/{dump}", NODE_DUMP, .mode = 0444, .constant = true },
 	DIR("options"),
+	OPTION(growth_marks),
 	OPTION(history_per_buffer),
 	OPTION(trace_events),
 	OPTION(max_buffers),
@@ -201,6 +223,8 @@ const struct node nodes[] = {
 	TEXT("device{device}/info", view_device_info),
 	TABLE("device{device}/allocs", view_device_allocs),
 	TABLE("device{device}/map", view_device_map),
+	DIR("device{device}/history"),
+	TEXT("device{device}/history/{past}", view_past),
 	DIR("device{device}/{type}"),
 	TEXT("device{device}/{type}/{address}", view_buffer),
 };

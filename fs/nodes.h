@@ -7,7 +7,7 @@
  * docs/filesystem.md.
  *
  * A path is a pattern whose parts are names or stand for something that comes and goes: device{device}, {type},
- * {address}, {leak}, {site}, {pid}, {dump}. A row's directory stands in the table before it.
+ * {address}, {past}, {leak}, {site}, {pid}, {mark}, {dump}. A row's directory stands in the table before it.
  */
 #ifndef FS_NODES_H
 #define FS_NODES_H

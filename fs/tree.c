@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "tracker/mark.h"
 #include "tracker/site.h"
 
 #define NS_PER_S UINT64_C(1000000000)
@@ -389,6 +390,96 @@ static int site_next(struct tree *t, struct listing *l, struct place *p)
 	return r;
 }
 
+/* ---- {past} ---- */
+
+static void place_past(struct place *p, const struct past *past)
+{
+	p->key.device = past->device;
+	p->key.address = past->address;
+	p->inode.head = past->head;
+	p->inode.place = past->place;
+}
+
+static int past_find(const struct tree *t, const char *name, struct place *p)
+{
+	struct past past;
+	uint64_t address;
+
+	if (!view_parse_address(name, &address) ||
+	    !registry_past_find(t->config.view->registry, p->key.device, address, &past))
+		return -ENOENT;
+	place_past(p, &past);
+	return 0;
+}
+
+static int past_get(const struct tree *t, struct place *p)
+{
+	struct past past = { .head = p->inode.head, .place = p->inode.place };
+
+	if (!registry_past_get(t->config.view->registry, &past))
+		return -ESTALE;
+	place_past(p, &past);
+	return 0;
+}
+
+static int past_next(struct tree *t, struct listing *l, struct place *p)
+{
+	struct textbuf name = TEXTBUF_INIT;
+	struct past past;
+	int r = registry_past_next(t->config.view->registry, p->key.device, &l->pos, l->budget, &past);
+
+	if (r <= 0)
+		return r;
+	place_past(p, &past);
+	textbuf_addr(&name, past.address);
+	r = finish_name(l, &name);
+	textbuf_deinit(&name);
+	return r;
+}
+
+/* ---- {mark} ---- */
+
+static void place_mark(struct place *p, uint32_t slot, const struct mark *m)
+{
+	p->key.mark = slot;
+	p->inode.mark = m->number;
+}
+
+static int mark_find(const struct tree *t, const char *name, struct place *p)
+{
+	uint32_t slot = registry_mark_find(t->config.view->registry, name);
+
+	if (slot == MARKS_MAX)
+		return -ENOENT;
+	place_mark(p, slot, registry_mark_at(t->config.view->registry, slot));
+	return 0;
+}
+
+static int mark_get(const struct tree *t, struct place *p)
+{
+	for (uint32_t slot = 0; slot < MARKS_MAX; slot++) {
+		const struct mark *m = registry_mark_at(t->config.view->registry, slot);
+		if (!m || m->number != p->inode.mark)
+			continue;
+		place_mark(p, slot, m);
+		return 0;
+	}
+	return -ESTALE;
+}
+
+static int mark_next(struct tree *t, struct listing *l, struct place *p)
+{
+	for (; l->pos < MARKS_MAX; l->pos++) {
+		const struct mark *m = registry_mark_at(t->config.view->registry, (uint32_t)l->pos);
+		if (!m)
+			continue;
+		place_mark(p, (uint32_t)l->pos++, m);
+		snprintf(l->name, l->name_size, "%s", m->name);
+		return 1;
+	}
+	return 0;
+}
+
 /* ---- {dump} ---- */
 
 static int dump_find(const struct tree *t, const char *name, struct place *p)
@@ -424,6 +515,8 @@ static const struct part parts[] = {
 	{ "{leak}", INODE_BUFFER, false, leak_find, leak_get, leak_next },
 	{ "{site}", INODE_SITE, true, site_find, site_get, site_next },
 	{ "{pid}", INODE_PROCESS, false, process_find, process_get, process_next },
+	{ "{past}", INODE_PAST, false, past_find, past_get, past_next },
+	{ "{mark}", INODE_MARK, false, mark_find, mark_get, mark_next },
 	{ "{dump}", INODE_DUMP, false, dump_find, dump_get, dump_next },
 };
 
@@ -684,9 +777,12 @@ static unsigned entries_of(const struct tree *t, const struct part *part)
 		return BUFFER_TYPES;
 	case INODE_PROCESS:
 		return registry_process_count(t->config.view->registry);
+	case INODE_MARK:
+		return registry_mark_count(t->config.view->registry);
 	case INODE_FIXED:
 	case INODE_BUFFER:
 	case INODE_SITE:
+	case INODE_PAST:
 	case INODE_DUMP:
 		break;
 	}

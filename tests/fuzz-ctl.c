@@ -42,7 +42,6 @@ static void check_name(const char *name)
 
 	REQUIRE(len <= CTL_NAME_MAX);
 	REQUIRE(name[0] != '.');
-	REQUIRE(!len || strspn(name, "0123456789") < len);
 	for (size_t i = 0; i < len; i++)
 		REQUIRE(is_name_char(name[i]));
 }
@@ -54,10 +53,17 @@ static void print_command(struct textbuf *out, enum ctl_scope scope, const struc
 	switch (c->kind) {
 	case CTL_DUMP:
 		check_name(c->name);
+		REQUIRE(!c->name[0] || strspn(c->name, "0123456789") < strlen(c->name));
 		textbuf_printf(out, "dump %s\n", c->name);
 		return;
 	case CTL_CLEAR:
 		textbuf_puts(out, "clear\n");
+		return;
+	case CTL_MARK:
+	case CTL_UNMARK:
+		check_name(c->name);
+		REQUIRE(c->name[0]);
+		textbuf_printf(out, "%s %s\n", c->kind == CTL_MARK ? "mark" : "unmark", c->name);
 		return;
 	case CTL_SCAN:
 		textbuf_puts(out, "scan\n");

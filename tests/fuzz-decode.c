@@ -60,11 +60,11 @@ static uint64_t number(const uint8_t *p, int bytes)
 
 static bool type_exists(unsigned type, unsigned dialect)
 {
-	if (type == 0 || type > 13)
+	if (type == 0 || type == 14 || type > 15)
 		return false;
 	if (type == 6)
 		return dialect >= 112;
-	if (type == 13)
+	if (type >= 13)
 		return dialect == 144;
 	return type < 8 || dialect >= 128;
 }

@@ -28,7 +28,7 @@ all() {
 }
 
 # ---- nothing can be made anywhere ----
-for dir in "$M" "$M/device0" "$M/device0/dram" "$M/device0/kernel" "$M/pids" "$M/pids/$PID" "$M/leaks" "$M/dumps" \
+for dir in "$M" "$M/device0" "$M/device0/dram" "$M/device0/kernel" "$M/pids" "$M/pids/$PID" "$M/leaks" "$M/dumps" "$M/marks" \
 	"$M/options"; do
 	for name in new 0x000000009000 device7; do
 		each EPERM create "$dir/$name"
@@ -138,17 +138,17 @@ if [ "$ROOT" = yes ]; then
 fi
 
 # ---- what this issue leaves out is not there ----
-for name in marks export metrics device0/history options/growth_marks; do
+for name in export metrics; do
 	eq "absent: $name" ENOENT "$(op stat "$M/$name")"
 done
 
 # ---- the tree is exactly this ----
-eq "/" "README allocs ctl device0 device1 dumps error_log events leaks options pids processes sites stacks stats summary \
+eq "/" "README allocs ctl device0 device1 dumps error_log events leaks marks options pids processes sites stacks stats summary \
 suspects trace version" "$(names "$M")"
-eq "device0/" "allocs cb dram info kernel l1 l1_small map summary system_memory trace" "$(names "$M/device0")"
+eq "device0/" "allocs cb dram history info kernel l1 l1_small map summary system_memory trace" "$(names "$M/device0")"
 eq "pids/" "$PID" "$(ls "$M/pids")"
 eq "pids/<pid>/" "allocs ctl sites status" "$(names "$M/pids/$PID")"
-eq "options/" "history_per_buffer max_buffers max_clients min_age_ms min_size suppressions trace_events" \
+eq "options/" "growth_marks history_per_buffer max_buffers max_clients min_age_ms min_size suppressions trace_events" \
 	"$(names "$M/options")"
 eq "leaks/" "" "$(ls -A "$M/leaks")"
 for file in README version error_log summary stats allocs suspects processes events trace device0/summary; do

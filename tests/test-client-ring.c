@@ -2235,6 +2235,44 @@ END_TEST
 
 /* --- instances --- */
 
+/* --- marks --- */
+
+START_TEST(marks_are_in_their_place)
+{
+	static const char name[] = "a-name.of_sixty-three-characters--that-takes-two-records-of-64-";
+	const struct ttalloc_record *r;
+
+	ck_assert_uint_eq(sizeof(name) - 1, 63);
+	report_frees(1, 1);
+	ck_assert_int_eq(ttalloc_mark(t, name), 0);
+	report_frees(2, 2);
+	ck_assert_int_eq(ttalloc_mark(t, "m"), 0);
+	ck_assert_uint_eq(tail(&conns[0], 1), 5);
+	ck_assert_uint_eq(record(&conns[0], 1, 0)->kind, TTALLOC_RECORD_FREE);
+	r = record(&conns[0], 1, 1);
+	ck_assert_uint_eq(r->kind, TTALLOC_RECORD_MARK);
+	ck_assert_uint_eq(r->definition.length, 63);
+	ck_assert_mem_eq(r->definition.bytes, name, 40);
+	ck_assert_uint_eq(record(&conns[0], 1, 2)->kind, TTALLOC_RECORD_MORE);
+	ck_assert_mem_eq(record(&conns[0], 1, 2)->more, name + 40, 23);
+	ck_assert_uint_eq(record(&conns[0], 1, 3)->kind, TTALLOC_RECORD_FREE);
+	ck_assert_uint_eq(record(&conns[0], 1, 4)->definition.length, 1);
+	/* They are no events. */
+	ck_assert_uint_eq(counters().sent, 2);
+	/* A sleeping server hears of it. */
+	atomic_store(&conns[0].ring->attention, TTALLOC_ATTENTION_WAKE);
+	ck_assert_int_eq(ttalloc_mark(t, "m"), 0);
+	ck_assert(woken(&conns[0]));
+	ck_assert_int_eq(ttalloc_mark(NULL, "m"), 0);
+	ck_assert_int_eq(ttalloc_mark(t, NULL), -EINVAL);
+	ck_assert_int_eq(ttalloc_mark(t, ""), -EINVAL);
+	ck_assert_int_eq(ttalloc_mark(t, ".m"), -EINVAL);
+	ck_assert_int_eq(ttalloc_mark(t, "m/n"), -EINVAL);
+	ck_assert_int_eq(ttalloc_mark(t, "a-name.of_sixty-four-characters---that-takes-two-records-of-64-x"), -EINVAL);
+	ck_assert_uint_eq(tail(&conns[0], 1), 6);
+}
+END_TEST
+
 START_TEST(instances_have_their_own_rings)
 {
 	struct ttalloc *more[4];
@@ -2397,6 +2435,7 @@ int main(int argc, char **argv)
 	ADD(tc, sites_are_found, deep_stacks_are_cut, depth_is_chosen, other_stacks_give_the_caller,
 	    other_stacks_cost_no_system_calls,
 	    threads_have_stacks_too, definitions_are_made_anew);
+	ADD(tcase(s, "marks"), marks_are_in_their_place);
 #if defined(__x86_64__)
 	ADD(tc, garbage_for_a_frame_pointer, changing_garbage_is_given_up);
 #endif

@@ -1356,6 +1356,38 @@ START_TEST(sync_tells_of_losses_once)
 }
 END_TEST
 
+/* --- marks --- */
+
+/* By message: in pieces, behind what came before, and no events. */
+START_TEST(marks_are_messages)
+{
+	static const char *const pieces[] = { "a-name.of_sixty-three-ch", "aracters--that-takes-thr", "ee-messages-one" };
+	struct ttalloc_msg_head h;
+	unsigned i;
+
+	server_start();
+	report_frees(1, 1);
+	server_accept();
+	ck_assert_int_eq(ttalloc_mark(t, "a-name.of_sixty-three-characters--that-takes-three-messages-one"), 0);
+	report_frees(2, 2);
+	expect_frees(1, 1);
+	for (i = 0; i < 3; i++) {
+		char text[24] = "";
+
+		memcpy(text, pieces[i], strlen(pieces[i]));
+		h = expect(TTALLOC_MSG_MARK);
+		ck_assert_int_eq(h.device_id, (int)i * 24);
+		ck_assert_uint_eq(h.buffer_type, 63);
+		ck_assert_int_eq(h.process_id, getpid());
+		ck_assert_mem_eq(&h.size, text, 8);
+		ck_assert_mem_eq(&h.buffer_id, text + 8, 8);
+		ck_assert_mem_eq(&h.timestamp, text + 16, 8);
+	}
+	expect_frees(2, 2);
+	ck_assert_uint_eq(counters().sent, 2);
+}
+END_TEST
+
 /* --- asking for a ring; the rest is in test-client-ring.c --- */
 
 static void expect_request(void)
@@ -1528,6 +1560,7 @@ int main(void)
 	ADD(tcase(s, "fork"), child_has_its_own_connection, child_lets_go_of_the_parents_connection,
 	    child_does_not_repeat_what_the_parent_queued, fork_while_another_thread_holds_the_lock);
 	ADD(tcase(s, "threads"), threads_do_not_interleave, cancelled_thread_leaves_no_lock);
+	ADD(tcase(s, "marks"), marks_are_messages);
 	ADD(tcase(s, "questions"), query_reads_the_totals, device_info_reads_the_capacity, dump_precedes_its_question,
 	    silent_server_is_given_up, events_do_not_wait_for_answers, wrong_answer_ends_the_connection,
 	    server_gone_is_said, sync_tells_of_losses_once);

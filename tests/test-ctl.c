@@ -70,6 +70,10 @@ static const struct {
 	  "x23456789012345678901234567890123456789012345678901234567890123" },
 	{ "dump dead", CTL_DUMP, 0, false, "dead" },
 	{ "clear", CTL_CLEAR, 0, false, "" },
+	{ "mark a.b", CTL_MARK, 0, false, "a.b" },
+	{ "mark 12", CTL_MARK, 0, false, "12" },
+	{ "unmark x23456789012345678901234567890123456789012345678901234567890123", CTL_UNMARK, 0, false,
+	  "x23456789012345678901234567890123456789012345678901234567890123" },
 	{ "scan", CTL_SCAN, 0, false, "" },
 	{ "clean dead", CTL_CLEAN_DEAD, 0, false, "" },
 	{ "clean 1", CTL_CLEAN, 1, false, "" },
@@ -190,8 +194,6 @@ static const struct {
 	{ "dumpp", -EINVAL, "line 1: unknown command 'dumpp'" },
 	{ "Dump", -EINVAL, "line 1: unknown command 'Dump'" },
 	{ "dump\\n", -EINVAL, "line 1: unknown command 'dump\\n'" },
-	{ "mark a", -EINVAL, "line 1: unknown command 'mark'" },
-	{ "unmark a", -EINVAL, "line 1: unknown command 'unmark'" },
 	{ "clear all", -EINVAL, "line 1: clear: 'all' is not understood here" },
 	{ "force", -EINVAL, "line 1: unknown command 'force'" },
 	{ "1", -EINVAL, "line 1: unknown command '1'" },
@@ -217,6 +219,13 @@ static const struct {
 	{ "dump a\\", -EINVAL, "line 1: dump: 'a\\' " NOT_A_NAME },
 	{ "dump x234567890123456789012345678901234567890123456789012345678901234", -EINVAL,
 	  "line 1: dump: 'x234567890123456789012345678901234567890...' " NOT_A_NAME },
+	{ "mark", -EINVAL, "line 1: mark: a word is missing" },
+	{ "mark a b", -EINVAL, "line 1: mark <name>: 'b' is not understood here" },
+	{ "mark .a", -EINVAL, "line 1: mark: '.a' is not a name (1 to 63 of A-Z a-z 0-9 . _ -, no leading dot)" },
+	{ "mark a/b", -EINVAL, "line 1: mark: 'a/b' is not a name (1 to 63 of A-Z a-z 0-9 . _ -, no leading dot)" },
+	{ "unmark x234567890123456789012345678901234567890123456789012345678901234", -EINVAL,
+	  "line 1: unmark: 'x234567890123456789012345678901234567890...' is not a name "
+	  "(1 to 63 of A-Z a-z 0-9 . _ -, no leading dot)" },
 	{ "dump a b", -EINVAL, "line 1: dump [name]: 'b' is not understood here" },
 	{ "scan now", -EINVAL, "line 1: scan: 'now' is not understood here" },
 	{ "clean", -EINVAL, "line 1: clean: a word is missing" },
@@ -393,6 +402,8 @@ START_TEST(help)
 {
 	assert_help(CTL_SCOPE_ROOT,
 		"dump [name]                     freeze a report in dumps/ and in the server's log\n"
+		"mark <name>                     marks/<name>/ reports everything since now\n"
+		"unmark <name>                   remove a mark\n"
 		"clear                           baseline: what is held now is no suspect; empties leaks/\n"
 		"scan                            check which processes live, judge what is held, bring leaks/ up to date\n"
 		"clean dead                      forget the buffers of all ended processes\n"

@@ -215,8 +215,8 @@ START_TEST(a_forgotten_life_makes_the_next_free_unsure)
 	live(p, 1, 64, 1);
 	util_release(u, p, 0, 1);
 	ck_assert_uint_eq(registry_counters(u->reg)->double_frees, 1);
-	ck_assert_str_eq(history(BUFFER_DRAM, 1), "2/2 alloc:64:1:1@0 free:64:1:0@1 alloc:64:1:1@1 free:64:1:0@2 "
-			 "double_free:0:1:0@2");
+	ck_assert_str_eq(history(BUFFER_DRAM, 1), "2/2 alloc:64:1:1@0 free:64:1:0@1 unknown_free:0:1:0@1 alloc:64:1:1@1 "
+			 "free:64:1:0@2 double_free:0:1:0@2");
 }
 END_TEST
 

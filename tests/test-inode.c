@@ -8,7 +8,7 @@
 #include <stdlib.h>
 
 static const enum inode_shape shapes[] = {
-	INODE_FIXED, INODE_DEVICE, INODE_TYPE, INODE_BUFFER, INODE_PROCESS, INODE_SITE, INODE_DUMP,
+	INODE_FIXED, INODE_DEVICE, INODE_TYPE, INODE_BUFFER, INODE_PROCESS, INODE_SITE, INODE_PAST, INODE_MARK, INODE_DUMP,
 };
 #define SHAPES (int)(sizeof(shapes) / sizeof(shapes[0]))
 
@@ -38,6 +38,13 @@ static struct inode extreme(enum inode_shape shape, unsigned row, int low)
 	case INODE_SITE:
 		i.site = low ? 0 : UINT32_MAX;
 		break;
+	case INODE_PAST:
+		i.head = low ? 0 : (1U << 24) - 1;
+		i.place = low ? 0 : UINT32_MAX;
+		break;
+	case INODE_MARK:
+		i.mark = low ? 0 : (UINT64_C(1) << 56) - 1;
+		break;
 	case INODE_DUMP:
 		i.dump = low ? 0 : (UINT64_C(1) << 56) - 1;
 		break;
@@ -58,6 +65,9 @@ static void assert_same(struct inode a, struct inode b)
 	ck_assert_uint_eq(a.process, b.process);
 	ck_assert_uint_eq(a.serial, b.serial);
 	ck_assert_uint_eq(a.site, b.site);
+	ck_assert_uint_eq(a.head, b.head);
+	ck_assert_uint_eq(a.place, b.place);
+	ck_assert_uint_eq(a.mark, b.mark);
 	ck_assert_uint_eq(a.dump, b.dump);
 }
 

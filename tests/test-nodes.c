@@ -13,6 +13,7 @@
 #include "fs/nodes.h"
 #include "fs/tree.h"
 #include "tests/util-registry.h"
+#include "tracker/mark.h"
 
 #define UID 1000
 #define SERVER_UID 7
@@ -161,6 +162,9 @@ START_TEST(every_row_resolves)
 	util_alloc(w->u, w->process, 3, BUFFER_DRAM, 0x1000, 4096);
 	util_alloc_at(w->u, dead, 3, BUFFER_L1, 0x2000, 512, util_site(w->u, 1), 0);
 	registry_process_end(w->u->reg, dead, UTIL_NOW);
+	util_alloc(w->u, w->process, 3, BUFFER_DRAM, 0x3000, 4096);
+	util_release(w->u, w->process, 3, 0x3000);
+	ck_assert_int_eq(registry_mark(w->u->reg, "a.1", 3, UTIL_NOW), 0);
 	dump = dumps_begin(&w->dumps, "", UTIL_NOW);
 	dumps_finish(&w->dumps, dump);
 	dumps_release(&w->dumps, dump);
@@ -175,6 +179,8 @@ START_TEST(every_row_resolves)
 					   strncmp(in, "{address}", 9) == 0 ? "0x000000001000" :
 					   strncmp(in, "{pid}", 5) == 0 ? "100" :
 					   strncmp(in, "{dump}", 6) == 0 ? "1" :
+					   strncmp(in, "{mark}", 6) == 0 ? "a.1" :
+					   strncmp(in, "{past}", 6) == 0 ? "0x000000003000" :
 					   strncmp(in, "{site}", 6) == 0 ? names("stacks") + 1 :
 					   strncmp(in, "{leak}", 6) == 0 ? names("leaks") + 1 : NULL;
 			snprintf(path + len, sizeof(path) - len, "%.*s", name ? (int)strlen(name) : 1,
@@ -248,9 +254,10 @@ START_TEST(a_forgotten_device_is_stale)
 	util_alloc(w->u, w->process, 5, BUFFER_DRAM, 0x1000, 4096);
 	uint64_t file = at("device5/summary").number;
 	unsigned n = tree_device_dirs(w->tree, 5, dirs, 16);
-	ck_assert_uint_eq(n, 1 + BUFFER_TYPES);
+	ck_assert_uint_eq(n, 2 + BUFFER_TYPES);
 	ck_assert_uint_eq(dirs[0], at("device5").number);
-	ck_assert_uint_eq(dirs[1], at("device5/dram").number);
+	ck_assert_uint_eq(dirs[1], at("device5/history").number);
+	ck_assert_uint_eq(dirs[2], at("device5/dram").number);
 	while (registry_reset_device_step(w->u->reg, 5, &pos, 10, &removed))
 		;
 	for (unsigned i = 0; i < n; i++)
@@ -332,12 +339,16 @@ END_TEST
 
 START_TEST(owners_and_links)
 {
-	ck_assert_uint_eq(attr("").st_nlink, 2 + 5);
+	ck_assert_uint_eq(attr("").st_nlink, 2 + 6);
+	ck_assert_uint_eq(attr("marks").st_nlink, 2);
+	ck_assert_int_eq(registry_mark(w->u->reg, "a", 1, UTIL_NOW), 0);
+	ck_assert_uint_eq(attr("marks").st_nlink, 2 + 1);
+	ck_assert_uint_eq(attr("marks/a").st_nlink, 2);
 	ck_assert_uint_eq(attr("pids").st_nlink, 2 + 1);
 	util_alloc(w->u, w->process, 0, BUFFER_DRAM, 0x1000, 4096);
 	util_alloc(w->u, w->process, 9, BUFFER_DRAM, 0x1000, 4096);
-	ck_assert_uint_eq(attr("").st_nlink, 2 + 5 + 2);
-	ck_assert_uint_eq(attr("device9").st_nlink, 2 + BUFFER_TYPES);
+	ck_assert_uint_eq(attr("").st_nlink, 2 + 6 + 2);
+	ck_assert_uint_eq(attr("device9").st_nlink, 2 + 1 + BUFFER_TYPES);
 	ck_assert_uint_eq(attr("device9/l1").st_nlink, 2);
 	ck_assert_uint_eq(attr("summary").st_nlink, 1);
 	ck_assert_uint_eq(attr("summary").st_uid, SERVER_UID);
@@ -437,14 +448,75 @@ START_TEST(a_listing_in_full)
 	util_alloc(w->u, w->process, 0, BUFFER_DRAM, 0x1000, 4096);
 	util_alloc(w->u, w->process, 12, BUFFER_DRAM, 0x1000, 4096);
 	ck_assert_str_eq(names(""), " README version ctl error_log summary stats allocs suspects sites processes"
-				    " events trace leaks stacks pids dumps options device0 device12");
-	ck_assert_str_eq(names("device12"), " summary info allocs map dram l1 system_memory l1_small trace cb kernel");
+				    " events trace leaks stacks pids marks dumps options device0 device12");
+	ck_assert_str_eq(names("device12"), " summary info allocs map history dram l1 system_memory l1_small trace cb kernel");
 	ck_assert_str_eq(names("pids"), " 100");
 	ck_assert_str_eq(names("pids/100"), " status allocs sites ctl");
-	ck_assert_str_eq(names("options"), " history_per_buffer trace_events max_buffers max_clients min_age_ms"
+	ck_assert_str_eq(names("options"), " growth_marks history_per_buffer trace_events max_buffers max_clients min_age_ms"
 				          " min_size suppressions");
 	ck_assert_str_eq(names("device0/dram"), " 0x000000001000");
 	ck_assert_str_eq(names("device0/l1"), "");
+}
+END_TEST
+
+START_TEST(marks_come_and_go)
+{
+	struct place p;
+
+	ck_assert_str_eq(names("marks"), "");
+	ck_assert_int_eq(registry_mark(w->u->reg, "b", 1, UTIL_NOW), 0);
+	ck_assert_int_eq(registry_mark(w->u->reg, "a", 1, UTIL_NOW), 0);
+	ck_assert_str_eq(names("marks"), " b a");
+	ck_assert_str_eq(names("marks/a"), " summary allocs");
+	uint64_t dir = at("marks/b").number, file = at("marks/b/allocs").number;
+	/* It starts anew: the directory is the same. */
+	ck_assert_int_eq(registry_mark(w->u->reg, "b", 1, UTIL_NOW), 0);
+	ck_assert_int_eq(tree_get(w->tree, dir, &p), 0);
+	ck_assert(!tree_name_lasts(w->tree, &p));
+	ck_assert_int_eq(registry_unmark(w->u->reg, "b"), 0);
+	ck_assert_int_eq(tree_get(w->tree, dir, &p), -ESTALE);
+	ck_assert_int_eq(tree_get(w->tree, file, &p), -ESTALE);
+	ck_assert_int_eq(walk("marks/b", &p), -ENOENT);
+	ck_assert_int_eq(registry_mark(w->u->reg, "b", 1, UTIL_NOW), 0);
+	ck_assert_uint_ne(at("marks/b").number, dir);
+}
+END_TEST
+
+/* Also of what is live again, and by whomever: once. */
+START_TEST(the_past_is_listed_once)
+{
+	uint32_t other = util_process(w->u, 200, UID + 1, "other");
+	uint64_t pos = 0;
+	struct place p;
+
+	for (uint64_t i = 0; i < 40; i++) {
+		util_alloc(w->u, w->process, 2, BUFFER_DRAM, i << 12, 64);
+		util_alloc(w->u, other, 2, BUFFER_L1, i << 12, 64);
+		util_release(w->u, w->process, 2, i << 12);
+		util_release(w->u, other, 2, i << 12);
+		if (i % 2)
+			util_alloc(w->u, w->process, 2, BUFFER_DRAM, i << 12, 64);
+		util_alloc(w->u, w->process, 3, BUFFER_DRAM, i << 20, 64);
+	}
+	const char *list = names("device2/history");
+	for (unsigned i = 0; i < 40; i++) {
+		char name[32];
+		snprintf(name, sizeof(name), " 0x%012x", i << 12);
+		const char *found = strstr(list, name);
+		ck_assert_ptr_nonnull(found);
+		ck_assert_ptr_null(strstr(found + 1, name));
+	}
+	/* What is only live has no past. */
+	ck_assert_str_eq(names("device3/history"), "");
+	uint64_t number = at("device2/history/0x1000").number;
+	ck_assert_int_eq(tree_get(w->tree, number, &p), 0);
+	ck_assert_uint_eq(p.key.address, 0x1000);
+	ck_assert_uint_eq(p.key.device, 2);
+	ck_assert_int_eq(walk("device2/history/0x1001", &p), -ENOENT);
+	while (registry_reset_history_step(w->u->reg, &pos, 10))
+		;
+	ck_assert_int_eq(tree_get(w->tree, number, &p), -ESTALE);
+	ck_assert_str_eq(names("device2/history"), "");
 }
 END_TEST
 
@@ -755,6 +827,8 @@ int main(void)
 	tcase_add_test(tcase, a_site_in_any_spelling);
 	tcase_add_test(tcase, a_listing_of_sites);
 	tcase_add_test(tcase, a_listing_in_full);
+	tcase_add_test(tcase, marks_come_and_go);
+	tcase_add_test(tcase, the_past_is_listed_once);
 	tcase_add_test(tcase, a_listing_under_churn);
 	tcase_add_test(tcase, a_shared_name_is_listed_once);
 	tcase_add_test(tcase, a_pid_that_was_used_again);

@@ -200,6 +200,30 @@ START_TEST(a_foreign_free_is_in_the_history)
 }
 END_TEST
 
+/* Where it is of the same user; over and over, it is still one line. */
+START_TEST(an_unknown_free_is_in_the_history)
+{
+	uint32_t a = util_process(u, 1, 7, "a"), b = util_process(u, 2, 8, "b"), c = util_process(u, 3, 7, "c");
+
+	util_alloc(u, a, 0, BUFFER_CB, 0x1000, 64);
+	for (int i = 0; i < 2; i++)
+		util_event(u, (struct event){ .type = TTALLOC_MSG_CB_FREE, .dialect = 144, .process = a, .address = 0x1000 });
+	ck_assert_str_eq(history(0, BUFFER_CB, 0x1000), "1/1 alloc:64:1:1 free:64:1:0 unknown_free:0:1:0");
+	for (int i = 0; i < 100; i++) {
+		u->now++;
+		util_event(u, (struct event){ .type = TTALLOC_MSG_CB_FREE, .dialect = 144, .process = b, .address = 0x1000 });
+		util_event(u, (struct event){ .type = TTALLOC_MSG_CB_FREE, .dialect = 144, .process = c, .address = 0x1000 });
+		util_release(u, a, 0, 0x1000);
+		util_release(u, a, 0, 0x9000);
+	}
+	ck_assert_str_eq(history(0, BUFFER_CB, 0x1000),
+			 "1/1 alloc:64:1:1 free:64:1:0 unknown_free:0:1:0 unknown_free:0:3:0");
+	ck_assert_uint_eq(registry_history_records(u->reg), 3);
+	ck_assert_uint_eq(registry_counters(u->reg)->unknown_frees, 401);
+	ck_assert_str_eq(history(0, BUFFER_DRAM, 0x9000), "0/0");
+}
+END_TEST
+
 START_TEST(history_is_bounded_per_buffer)
 {
 	uint32_t a = util_process(u, 1, 7, "a");
@@ -523,6 +547,7 @@ int main(void)
 	tcase_add_test(t, history_tells_lives_in_order);
 	tcase_add_test(t, history_keeps_the_order_of_booking);
 	tcase_add_test(t, a_foreign_free_is_in_the_history);
+	tcase_add_test(t, an_unknown_free_is_in_the_history);
 	tcase_add_test(t, history_is_bounded_per_buffer);
 	tcase_add_test(t, history_is_bounded_in_all);
 	tcase_add_test(t, history_is_bounded_when_keys_are_empty);

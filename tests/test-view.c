@@ -16,6 +16,7 @@
 #include <string.h>
 
 #include "tests/util-registry.h"
+#include "tracker/mark.h"
 #include "tracker/symbols.h"
 #include "tracker/view.h"
 
@@ -402,6 +403,60 @@ static void make_site_nameless(struct world *w, struct textbuf *t)
 	ck_assert_int_eq(view_site(&w->view, &(struct view_key){ .site = w->site[4] }, t), 0);
 }
 
+static void make_past(struct world *w, struct textbuf *t)
+{
+	const struct view_key key = { .device = 0, .address = 0x40000000 };
+
+	util_alloc(w->u, w->python, 0, BUFFER_L1, 0x40000000, 64);
+	util_release(w->u, w->python, 0, 0x40000000);
+	ck_assert_int_eq(view_past(&w->view, &key, t), 0);
+}
+
+/* Something goes, something comes, a device is new, and a peak is over. */
+static uint32_t marked(struct world *w)
+{
+	ck_assert_int_eq(registry_mark(w->u->reg, "a", 1, w->u->now), 0);
+	util_release(w->u, w->python, 0, 0x40000000);
+	util_alloc(w->u, w->worker, 0, BUFFER_DRAM, 0x70000000, 1 << 20);
+	util_alloc(w->u, w->worker, 0, BUFFER_DRAM, 0x71000000, 100);
+	util_release(w->u, w->worker, 0, 0x70000000);
+	util_alloc(w->u, w->worker, 7, BUFFER_L1, 0x100, 200);
+	return registry_mark_find(w->u->reg, "a");
+}
+
+static void make_mark_summary(struct world *w, struct textbuf *t)
+{
+	const struct view_key key = { .mark = marked(w) };
+
+	ck_assert_int_eq(view_mark_summary(&w->view, &key, t), 0);
+}
+
+static void make_mark_allocs(struct world *w, struct textbuf *t)
+{
+	make_table(w, view_mark_allocs, (struct view_key){ .mark = marked(w) }, t);
+}
+
+/* 64 bytes at each of five marks, by one process. */
+static void grow(struct world *w)
+{
+	for (uint64_t i = 0; i < 6; i++) {
+		util_alloc_at(w->u, w->python, 0, BUFFER_DRAM, 0x60000000 + 64 * i, 64, w->site[1], 0);
+		ck_assert_int_eq(registry_mark(w->u->reg, "step", 4, w->u->now), 0);
+	}
+}
+
+static void make_sites_growing(struct world *w, struct textbuf *t)
+{
+	grow(w);
+	make_table(w, view_sites, (struct view_key){ 0 }, t);
+}
+
+static void make_process_sites_growing(struct world *w, struct textbuf *t)
+{
+	grow(w);
+	make_table(w, view_process_sites, (struct view_key){ .process = w->python }, t);
+}
+
 static void make_suspects(struct world *w, struct textbuf *t)
 {
 	make_table(w, view_suspects, (struct view_key){ 0 }, t);
@@ -534,6 +589,11 @@ static const struct {
 	{ "sites", make_sites, false },
 	{ "sites-empty", make_sites, true },
 	{ "process-sites", make_process_sites, false },
+	{ "sites-growing", make_sites_growing, false },
+	{ "process-sites-growing", make_process_sites_growing, false },
+	{ "past", make_past, false },
+	{ "mark-summary", make_mark_summary, false },
+	{ "mark-allocs", make_mark_allocs, false },
 	{ "site", make_site, false },
 	{ "site-truncated", make_site_truncated, false },
 	{ "site-nameless", make_site_nameless, false },

@@ -389,6 +389,34 @@ tell([c.sent, c.queued, c.dropped, c.uncertain, c.connections, c.rings])
                          self.held(pid, "device", "type", "address", "size", "refs"))
         self.assertEqual("fabric", self.mount.keyed("device7", "kernel", "0xc000")["class"])
 
+    def test_marks(self):
+        names, pid = self.run_program("""
+bad = []
+for name in ("", ".x", "a b", "a/b", "x" * 64, "\\0", "\u00e4"):
+    try:
+        ttalloc.mark(name)
+    except ValueError:
+        bad.append(name)
+ttalloc.alloc(10, "dram", 0x1000, 100)
+ttalloc.mark("python")
+ttalloc.alloc(10, "dram", 0x2000, 64)
+ttalloc.alloc(10, "dram", 0x3000, 1000)
+ttalloc.free(10, 0x3000)
+for i in range(5):
+    ttalloc.alloc(10, "l1", 0x4000 + i, 32)
+    ttalloc.mark(7)
+tell([bad, ttalloc.counters().sent, sorted(os.listdir(%r + "/marks")),
+      [line.split() for line in open(%r + "/marks/python/summary") if line.endswith(" 10\\n")][0]])
+""" % (MOUNT, MOUNT))
+        bad, sent, marks, dram = names
+        self.assertEqual(["", ".x", "a b", "a/b", "x" * 64, "\0", "\u00e4"], bad)
+        self.assertEqual(9, sent)
+        self.assertEqual({"python", "7"}, {"python", "7"} & set(marks))
+        self.assertEqual("dram 2 164 1164 - - 2 1 1 64 10".split(), dram)
+        with open(MOUNT + "/sites") as sites:
+            grows = [row.split() for row in sites if row.split()[7:9] == ["10", "l1"]]
+        self.assertEqual(["32"], [row[6] for row in grows])
+
     def test_questions(self):
         got, _ = self.run_program("""
 ttalloc.alloc(20, "dram", 16, 1000)

@@ -15,7 +15,7 @@
 
 enum decoder_violation {
 	VIOLATION_NONE,
-	VIOLATION_TYPE,           /* a message begins with something else than 1..13 */
+	VIOLATION_TYPE,           /* a message begins with something else than a type */
 	VIOLATION_DIALECT,        /* a type that the proved dialect does not have */
 	VIOLATION_FIRST_SIZE,     /* the first message ends where no dialect ends */
 	VIOLATION_FIRST_DIALECT,  /* the first message ends as in a dialect that does not have its type */
@@ -41,6 +41,8 @@ static const uint8_t smallest_dialect[TTALLOC_MSG_TYPE_MAX + 1] = {
 	[TTALLOC_MSG_KERNEL_UNLOAD] = 128,
 	[TTALLOC_MSG_DUMP_KERNELS] = 128,
 	[TTALLOC_MSG_RING] = 144,
+	[TTALLOC_MSG_RING_RESPONSE] = NEVER,
+	[TTALLOC_MSG_MARK] = 144,
 };
 static_assert(TTALLOC_MSG_MAX < NEVER, "every dialect is smaller than the one that never comes");
 
@@ -295,7 +297,7 @@ void decoder_reason(const struct decoder *d, struct textbuf *out)
 	case VIOLATION_NONE:
 		break;
 	case VIOLATION_TYPE:
-		textbuf_printf(out, "message type %u is not 1..13", d->culprit);
+		textbuf_printf(out, "message type %u does not exist", d->culprit);
 		break;
 	case VIOLATION_DIALECT:
 		textbuf_printf(out, "message type %u does not exist in dialect %u", d->culprit, d->dialect);

@@ -5,7 +5,7 @@
  * Pure: bytes in, events out; no I/O, no clock. Nothing on the wire says which of the four dialects (message sizes)
  * a client speaks, so the decoder finds out, by the rule of docs/protocol.md, from what every client leaves zero:
  *
- *   the first message starts at 0, bytes 40..size-1 of it are zero, the next message begins with a byte 1..13.
+ *   the first message starts at 0, bytes 40..size-1 of it are zero, the next message begins with a type (1..13, 15).
  *
  * The dialect is *proved* by the first non-zero byte at or after 40, or by 144 bytes without one, as no message is
  * longer. Until then it is *likely* whenever exactly 72 or 112 or 128 bytes are held, which is what a client that

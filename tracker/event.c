@@ -33,6 +33,7 @@ static const char *const kind_names[TRACE_KINDS] = {
 	[TRACE_RESET] = "reset",
 	[TRACE_CLEAN] = "clean",
 	[TRACE_DUMP] = "dump",
+	[TRACE_MARK] = "mark",
 	[TRACE_LOST] = "lost",
 };
 

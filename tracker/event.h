@@ -62,6 +62,7 @@ enum trace_kind {
 	TRACE_RESET,
 	TRACE_CLEAN,
 	TRACE_DUMP,
+	TRACE_MARK,
 	TRACE_LOST,
 	TRACE_KINDS,
 };

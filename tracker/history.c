@@ -292,6 +292,17 @@ void history_append(struct history *h, uint32_t head, const struct history_event
 	}
 }
 
+void history_append_once(struct history *h, uint32_t head, const struct history_event *event)
+{
+	const struct history_key *k = &h->head[head].key;
+	struct history_event *last = &h->event[k->form == HISTORY_KEY && k->count ? k->last : 0];
+
+	if (k->form == HISTORY_KEY && k->count && last->kind == event->kind && last->pid == event->pid)
+		last->time = event->time;
+	else
+		history_append(h, head, event);
+}
+
 /* ---- heads of live buffers ---- */
 
 /* Nothing else is at the address, for nearly all. */

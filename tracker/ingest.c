@@ -17,6 +17,7 @@
 #include <string.h>
 
 #include "client/ttalloc-proto.h"
+#include "tracker/mark.h"
 
 #define BLOCK 256   /* events */
 #define GROUP 16    /* of these, for which memory is asked for at once */
@@ -232,7 +233,11 @@ static bool free_foreign(const struct booking *k)
 
 static void unknown_free(const struct booking *k, uint8_t type)
 {
+	const struct event *e = k->event;
+
 	counters(k)->unknown_frees++;
+	registry_unknown_free(k->in->registry, e->process, (unsigned)e->device, e->address,
+			      type == TRACE_NO_TYPE ? TYPES_OF_FREE : 1U << type, k->now);
 	trace_free(k, TRACE_UNKNOWN_FREE, type);
 }
 
@@ -326,8 +331,8 @@ static void book_one(struct ingest *in, const struct event *e, uint64_t now)
 	const struct process *p = registry_process(in->registry, e->process);
 	struct booking k = { .in = in, .event = e, .process = p, .now = now };
 
-	/* The rest of a question that was counted, and what is no event at all. */
-	if (e->reply_from || e->type == TTALLOC_MSG_RING)
+	/* The rest of a question that was counted, what is no event at all, and a piece of a mark's name. */
+	if (e->reply_from || e->type == TTALLOC_MSG_RING || e->type == TTALLOC_MSG_MARK)
 		return;
 	/* Of a ring's event the server's own clock tells when it was reported, which may be a while before it is read. */
 	if (e->dialect == EVENT_RING && e->time >= p->started)
@@ -491,6 +496,37 @@ void ingest_device(struct ingest *in, uint32_t process, uint32_t device, uint64_
 	registry_counters_edit(in->registry)->refused_events++;
 	errlog_add(in->errlog, now, "device capacity refused: pid %d (%s): device %u: %s", p->pid, p->comm, device,
 		   device < DEVICE_MAX ? "declared otherwise by the command line or another user" : "out of range");
+	registry_touch(in->registry);
+}
+
+static const char *mark_reason(int r)
+{
+	switch (r) {
+	case -EPERM:
+		return "it is another user's";
+	case -EDQUOT:
+		return "this process or user has made too many";
+	case -ENOSPC:
+		return "there are too many";
+	default:
+		return "not a name";
+	}
+}
+
+void ingest_mark(struct ingest *in, uint32_t process, const char *name, size_t len, uint64_t now)
+{
+	const struct process *p = registry_process(in->registry, process);
+	int r;
+
+	registry_take_event(in->registry, process);
+	r = registry_mark_by(in->registry, process, name, len, now);
+	if (r == 0) {
+		ingest_note(in, TRACE_MARK, TRACE_NO_DEVICE, p->pid, 0, now);
+		return;
+	}
+	registry_counters_edit(in->registry)->refused_events++;
+	errlog_add(in->errlog, now, "mark refused: pid %d (%s): '%.*s': %s", p->pid, p->comm, (int)len, name,
+		   mark_reason(r));
 	registry_touch(in->registry);
 }
 

@@ -37,6 +37,10 @@ void ingest_lost(struct ingest *in, uint32_t process, uint64_t events, uint64_t 
 void ingest_device(struct ingest *in, uint32_t process, uint32_t device, uint64_t dram, uint64_t l1, uint32_t arch,
 		   uint64_t now);
 
+/* A process makes a mark (mark.h); the name is what it sent, unchecked. An event as others: counted, and refused where the
+ * registry does. `now` as in ingest_events(). */
+void ingest_mark(struct ingest *in, uint32_t process, const char *name, size_t len, uint64_t now);
+
 /* A process connected, ended: counted and traced. */
 void ingest_connect(struct ingest *in, uint32_t process, uint64_t now);
 void ingest_exit(struct ingest *in, uint32_t process, uint64_t now);

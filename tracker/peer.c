@@ -49,6 +49,8 @@ struct peer {
 	uint16_t dialect;        /* as the registry was told */
 	uint32_t events;         /* since a lookup was earned */
 	int32_t reported_pid;    /* as the registry was told */
+	uint8_t mark_len;        /* what there is of a mark's name */
+	char mark[TTALLOC_MARK_NAME_MAX + TTALLOC_MARK_PIECE];
 	struct owner owners[OWNERS];
 	struct decoder decoder;
 };
@@ -289,11 +291,35 @@ static bool give_ring(struct peer *p, const struct event *e)
 static bool wants_answer(const struct event *e)
 {
 	return e->type == TTALLOC_MSG_QUERY || e->type == TTALLOC_MSG_DEVICE_INFO_QUERY ||
-	       e->type == TTALLOC_MSG_DUMP || e->type == TTALLOC_MSG_DUMP_KERNELS || e->type == TTALLOC_MSG_RING;
+	       e->type == TTALLOC_MSG_DUMP || e->type == TTALLOC_MSG_DUMP_KERNELS || e->type == TTALLOC_MSG_RING ||
+	       e->type == TTALLOC_MSG_MARK;
+}
+
+/* A piece of a mark's name; one that does not follow the one before is no name. */
+static void mark_piece(struct peer *p, const struct event *e)
+{
+	uint64_t words[TTALLOC_MARK_PIECE / sizeof(uint64_t)] = {
+		htole64(e->size), htole64(e->address), htole64(e->time) };
+	size_t len = e->wire_type;
+
+	if (e->device == 0)
+		p->mark_len = 0;
+	if (e->device != p->mark_len || len <= p->mark_len || len > TTALLOC_MARK_NAME_MAX)
+		len = p->mark_len = 0;
+	memcpy(p->mark + p->mark_len, words, sizeof(words));
+	p->mark_len = (uint8_t)(p->mark_len + sizeof(words));
+	if (len > p->mark_len)
+		return;
+	p->mark_len = 0;
+	ingest_mark(p->set->ingest, e->process, p->mark, len, p->set->now);
 }
 
 static bool act(struct peer *p, const struct event *e)
 {
+	if (e->type == TTALLOC_MSG_MARK) {
+		mark_piece(p, e);
+		return true;
+	}
 	if (e->type == TTALLOC_MSG_QUERY || e->type == TTALLOC_MSG_DEVICE_INFO_QUERY)
 		return answer(p, e);
 	if (e->type == TTALLOC_MSG_RING)

@@ -95,6 +95,7 @@ static void device_forget(struct device *d)
 	for (int type = 0; type < BUFFER_TYPES; type++)
 		totals_forget(&d->type[type]);
 	totals_forget(&d->total);
+	memset(d->past_peak, 0, sizeof(d->past_peak));
 }
 
 int registry_reset_device_step(struct registry *reg, unsigned device, uint64_t *pos, unsigned budget,
@@ -111,6 +112,7 @@ int registry_reset_device_step(struct registry *reg, unsigned device, uint64_t *
 	if (second_half_step(reg, (int)device, pos, budget))
 		return 1;
 	device_forget(&reg->device[device]);
+	registry_marks_forget_device(reg, device);
 	registry_accounts_each(reg, (int)device, totals_forget);
 	return 0;
 }
@@ -141,7 +143,9 @@ void registry_reset_peaks(struct registry *reg)
 		for (int type = 0; type < BUFFER_TYPES; type++)
 			totals_reset_peak(&reg->device[id].type[type]);
 		totals_reset_peak(&reg->device[id].total);
+		memset(reg->device[id].past_peak, 0, sizeof(reg->device[id].past_peak));
 	}
+	registry_marks_reset_peaks(reg);
 	for (uint32_t s = 0; s < reg->used_processes; s++) {
 		for (int type = 0; type < BUFFER_TYPES; type++)
 			totals_reset_peak(&reg->process[s].p.type[type]);
@@ -164,6 +168,7 @@ static void process_reset(struct registry *reg, uint32_t slot)
 	memset(s->p.judged, 0, sizeof(s->p.judged));
 	s->p.events = 0;
 	s->p.lost = 0;
+	s->moments = 0;
 	if (s->p.ended && !s->p.connections)
 		registry_process_forget(reg, slot);
 }
@@ -188,6 +193,8 @@ void registry_reset(struct registry *reg)
 	(void)index_clear(&reg->index);
 	(void)index_clear(&reg->holdings);
 	registry_accounts_clear(reg);
+	registry_marks_clear(reg);
+	registry_growth_clear(reg);
 	history_clear(&reg->history);
 	reg->used_chunks = reg->used_holdings = 1;
 	reg->last_holding = 0;

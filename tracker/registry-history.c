@@ -143,8 +143,10 @@ enum freed_before registry_freed_before(const struct registry *reg, uint32_t pro
 	return found;
 }
 
-void registry_double_free(struct registry *reg, uint32_t process, unsigned device, uint64_t address, unsigned types,
-			  uint64_t now)
+/* The head of `types` at the address that a free of the process is told with: its own before another one's of its user,
+ * then the one with the newest event. `freed`: only of what was freed there. 0 = there is none. */
+static uint32_t head_of_free(const struct registry *reg, uint32_t process, unsigned device, uint64_t address,
+			     unsigned types, bool freed)
 {
 	const struct process *p = &reg->process[process].p;
 	const struct history *h = &reg->history;
@@ -154,14 +156,32 @@ void registry_double_free(struct registry *reg, uint32_t process, unsigned devic
 
 	while ((head = head_next(reg, &w)) != 0) {
 		bool own = owner_of(reg, head) == p->serial;
-		if (!history_frees(h, head) || (!own && (best_own || !owner_is_of(reg, head, p->uid))))
+		if ((freed && !history_frees(h, head)) || (!own && (best_own || !owner_is_of(reg, head, p->uid))))
 			continue;
 		if (!best || (own && !best_own) || history_time(h, head) >= history_time(h, best))
 			best = head;
 		best_own |= own;
 	}
-	if (best)
-		registry_remember(reg, best, TRACE_DOUBLE_FREE, now, 0, p->pid, 0);
+	return best;
+}
+
+void registry_double_free(struct registry *reg, uint32_t process, unsigned device, uint64_t address, unsigned types,
+			  uint64_t now)
+{
+	uint32_t head = head_of_free(reg, process, device, address, types, true);
+
+	if (head)
+		registry_remember(reg, head, TRACE_DOUBLE_FREE, now, 0, reg->process[process].p.pid, 0);
+}
+
+void registry_unknown_free(struct registry *reg, uint32_t process, unsigned device, uint64_t address, unsigned types,
+			   uint64_t now)
+{
+	uint32_t head = head_of_free(reg, process, device, address, types, false);
+
+	if (head)
+		history_append_once(&reg->history, head, &(struct history_event){
+			.time = now, .kind = TRACE_UNKNOWN_FREE, .pid = reg->process[process].p.pid });
 }
 
 /* The newest lines so far. There is room for twice as many as are wanted, and order is made when it is full: an address
@@ -281,4 +301,83 @@ ssize_t registry_history(const struct registry *reg, unsigned device, unsigned t
 	}
 	free(lines.line);
 	return (ssize_t)lines.n;
+}
+
+/* ---- addresses of which something is remembered ---- */
+
+static struct past past_of(const struct registry *reg, uint32_t head)
+{
+	const struct history_key *k = &reg->history.head[head].key;
+	uint64_t mixed = (k->address + k->device * UINT64_C(0x9e3779b97f4a7c15)) * UINT64_C(0xd6e8feb86659fd93);
+
+	return (struct past){
+		.head = head, .place = (uint32_t)(mixed >> 32), .device = k->device & 1023U, .address = k->address };
+}
+
+static bool comes_before(const struct history_key *a, const struct history_key *b)
+{
+	return a->owner != b->owner ? a->owner < b->owner : a->type < b->type;
+}
+
+/* The head that stands for an address; 0 = nothing is remembered. *looked counts what was looked at. */
+static uint32_t standing_for(const struct registry *reg, unsigned device, uint64_t address, unsigned *looked)
+{
+	struct walk heads = registry_walk(reg, device, address, UINT32_MAX), live = heads;
+	const union history_head *all = reg->history.head;
+	uint32_t best = 0, head;
+	struct buffer b;
+
+	for (; (head = head_next(reg, &heads)) != 0; ++*looked)
+		if (!best || comes_before(&all[head].key, &all[best].key))
+			best = head;
+	for (; registry_walk_next(reg, &live, &b); ++*looked) {
+		head = registry_history_head(reg, &b);
+		if (head && (!best || comes_before(&all[head].key, &all[best].key)))
+			best = head;
+	}
+	return best;
+}
+
+int registry_past_next(const struct registry *reg, unsigned device, uint64_t *pos, unsigned *budget, struct past *out)
+{
+	const struct history *h = &reg->history;
+
+	if (!*pos)
+		*pos = 1;
+	while (*pos < h->used_heads) {
+		uint32_t head = (uint32_t)*pos;
+		const struct history_key *k = &h->head[head].key;
+		unsigned looked = 1;
+		if (!*budget)
+			return -EAGAIN;
+		++*pos;
+		bool stands = k->form != HISTORY_NONE && k->device == device &&
+			      standing_for(reg, device, k->address, &looked) == head;
+		*budget -= looked < *budget ? looked : *budget;
+		if (!stands)
+			continue;
+		*out = past_of(reg, head);
+		return 1;
+	}
+	return 0;
+}
+
+bool registry_past_find(const struct registry *reg, unsigned device, uint64_t address, struct past *out)
+{
+	unsigned looked = 0;
+	uint32_t head = standing_for(reg, device, address, &looked);
+
+	if (head)
+		*out = past_of(reg, head);
+	return head;
+}
+
+bool registry_past_get(const struct registry *reg, struct past *p)
+{
+	uint32_t place = p->place;
+
+	if (!p->head || p->head >= reg->history.used_heads || reg->history.head[p->head].key.form == HISTORY_NONE)
+		return false;
+	*p = past_of(reg, p->head);
+	return p->place == place;
 }

@@ -7,6 +7,8 @@
  * registry-history.c   what is remembered of an address
  * registry-site.c      modules, call sites and tags, and what each user has of the tables
  * registry-account.c   the totals of call sites
+ * registry-mark.c      marks
+ * registry-growth.c    what is held more at each mark
  * registry-suspect.c   which buffers are suspects, clear, and what a scan judges
  * registry-control.c   clean and reset
  *
@@ -19,6 +21,7 @@
 
 #include "tracker/history.h"
 #include "tracker/index.h"
+#include "tracker/mark.h"
 #include "tracker/registry.h"
 #include "tracker/site.h"
 #include "tracker/suppress.h"
@@ -108,6 +111,52 @@ struct account {
 };
 static_assert(sizeof(struct account) == 64, "an account is one cache line");
 
+/* The totals of one device at a mark: of each type and of all together. Their `peak` is that of the time from this mark to
+ * the next newer one. */
+struct mark_device {
+	struct totals then[BUFFER_TYPES + 1];
+};
+
+/* What a process holds of one size from one call site, and how that changed from mark to mark. A cell is brought up to
+ * date when it is touched, or asked; until then it is as at `moment`. */
+#define GROWTH_GAINS 32
+struct cell {
+	uint64_t size;       /* of each buffer; with any_size of no site the highest bit of the sizes, of a site 0 */
+	uint64_t since;      /* buffers of an earlier seq are not counted */
+	uint32_t process;    /* slot, */
+	uint32_t serial;     /* and serial; 0 = the cell is free */
+	uint32_t uid;        /* whose share it is of */
+	uint32_t site;
+	uint16_t device;
+	uint8_t type;
+	bool any_size;
+	bool spoiled;        /* since `moment` something was freed that was held then */
+	bool listed;         /* in growth.near */
+	uint32_t moment;     /* number of the process's moment up to which this is told */
+	uint64_t held;       /* now */
+	uint64_t bytes;
+	uint64_t then_held;  /* at `moment` */
+	uint64_t then_bytes;
+	uint64_t then_seq;
+	uint32_t run;        /* intervals up to `moment`, each with a gain and nothing freed */
+	uint32_t went;       /* the longest run that ended because something was freed */
+	uint64_t run_bytes;  /* at the begin of the run */
+	uint64_t run_seq;
+	uint32_t gain[GROWTH_GAINS];  /* buffers, of the interval that ended with moment n in n % GROWTH_GAINS */
+};
+static_assert(GROWTH_GAINS >= 2 * (GROWTH_MARKS_MAX - 1), "both tests can look back far enough");
+
+#define GROWTH_NEAR 256
+struct growth_state {
+	unsigned marks;      /* the option growth_marks */
+	uint32_t used;       /* high-water mark of cells */
+	uint32_t free;       /* list, through cell.moment */
+	uint32_t hand;
+	uint32_t moments;    /* the most that any process has had */
+	unsigned near_n;
+	uint32_t near[GROWTH_NEAR];  /* cells that grow, or nearly so */
+};
+
 /* What is divided among users. */
 enum share {
 	SHARE_MODULES,
@@ -118,6 +167,7 @@ enum share {
 	SHARE_TAG_TEXT,
 	SHARE_ACCOUNTS,
 	SHARE_SUMS,
+	SHARE_CELLS,
 	SHARES,
 };
 
@@ -129,6 +179,9 @@ struct process_slot {
 	uint32_t newer_ended;   /* list of those that may be forgotten; slot + 1, 0 = none */
 	uint32_t older_ended;
 	bool forgettable;
+	uint32_t moments;       /* marks that count for its growth; 0: nothing of it is looked at */
+	uint32_t marks;         /* that it made itself */
+	uint64_t moment_seq;    /* of the newest moment */
 };
 
 struct registry {
@@ -151,6 +204,8 @@ struct registry {
 	char *tag_text;
 	struct account *account;
 	struct account *sum;    /* over all processes */
+	struct mark_device *mark_device;  /* DEVICE_MAX of each mark */
+	struct cell *cell;
 
 	uint32_t used[SHARES];  /* of the tables that only grow also the highest number */
 	uint32_t used_accounts; /* high-water mark */
@@ -172,9 +227,14 @@ struct registry {
 	struct index holdings;
 	struct index definitions;
 	struct index accounts;
+	struct index cells;
 	struct history history;
 	struct pid_entry *pids;   /* uthash, registry-process.c */
 	struct user *users;       /* uthash, registry-site.c */
+	struct mark mark[MARKS_MAX];
+	uint64_t mark_numbers;    /* given out */
+	uint64_t mark_order;
+	struct growth_state growth;
 
 	struct counters counters;
 	struct totals total;
@@ -184,7 +244,7 @@ struct registry {
 	uint64_t judge_until;   /* seq when the scan that is under way began */
 	uint64_t min_age;       /* ns */
 	uint64_t min_size;
-	registry_growing growing;
+	registry_grows grows;
 	const void *growing_data;
 	struct suppressions suppressions;
 	uint64_t seq;
@@ -277,6 +337,23 @@ void registry_accounts_release(struct registry *reg, uint32_t process);
 void registry_accounts_clear(struct registry *reg);
 /* Does `act` to the totals of all accounts and sums, or (>= 0) those of a device. */
 void registry_accounts_each(struct registry *reg, int device, void (*act)(struct totals *t));
+
+/* ---- registry-mark.c ---- */
+
+/* All marks go. */
+void registry_marks_clear(struct registry *reg);
+/* What they know of a device is forgotten. */
+void registry_marks_forget_device(struct registry *reg, unsigned device);
+void registry_marks_reset_peaks(struct registry *reg);
+
+/* ---- registry-growth.c ---- */
+
+/* A moment of the process. */
+void registry_moment(struct registry *reg, uint32_t process);
+/* A buffer of a process that has moments came to be, goes. */
+void registry_growth_add(struct registry *reg, const struct buffer *b);
+void registry_growth_remove(struct registry *reg, const struct buffer *b);
+void registry_growth_clear(struct registry *reg);
 
 /* ---- registry-history.c ---- */
 

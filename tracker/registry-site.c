@@ -30,6 +30,7 @@ static const uint32_t most[SHARES] = {
 	[SHARE_TAG_TEXT] = REGISTRY_TAG_TEXT,
 	[SHARE_ACCOUNTS] = REGISTRY_ACCOUNTS - 1,
 	[SHARE_SUMS] = REGISTRY_ACCOUNTS - 1,
+	[SHARE_CELLS] = GROWTH_CELLS,
 };
 
 /* ---- shares ---- */

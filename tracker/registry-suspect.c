@@ -63,9 +63,9 @@ int registry_set_min_size(struct registry *reg, uint64_t bytes)
 	return 0;
 }
 
-void registry_set_growing(struct registry *reg, registry_growing growing, const void *data)
+void registry_set_growing(struct registry *reg, registry_grows grows, const void *data)
 {
-	reg->growing = growing;
+	reg->grows = grows;
 	reg->growing_data = data;
 }
 
@@ -175,9 +175,12 @@ static int each_step(struct registry *reg, visit act, uint64_t now, uint64_t *po
 
 static bool grows(const struct registry *reg, uint32_t slot)
 {
+	struct growth growth;
 	struct buffer b;
 
-	return reg->growing && registry_buffer(reg, slot, &b) && reg->growing(reg->growing_data, reg, &b);
+	if (!registry_buffer(reg, slot, &b))
+		return false;
+	return reg->grows ? reg->grows(reg->growing_data, reg, &b) : registry_growing(reg, &b, &growth);
 }
 
 /* What a buffer of a live process is that is not excused: so it came after the last clear, if there was one. A stamp from

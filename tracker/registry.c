@@ -16,7 +16,7 @@
 
 struct layout {
 	size_t record, chunk, holding, process, device, heads, events, persons;
-	size_t module, site, frame, tag, module_text, tag_text, account, sum;
+	size_t module, site, frame, tag, module_text, tag_text, account, sum, mark_device, cell;
 	size_t size;
 	uint32_t max_chunks;
 };
@@ -51,6 +51,8 @@ static struct layout layout_of(const struct registry_config *c)
 	l.tag_text = reserve(&at, REGISTRY_TAG_TEXT);
 	l.account = reserve(&at, REGISTRY_ACCOUNTS * sizeof(struct account));
 	l.sum = reserve(&at, REGISTRY_ACCOUNTS * sizeof(struct account));
+	l.mark_device = reserve(&at, (size_t)MARKS_MAX * DEVICE_MAX * sizeof(struct mark_device));
+	l.cell = reserve(&at, (GROWTH_CELLS + 1) * sizeof(struct cell));
 	l.size = at;
 	return l;
 }
@@ -100,13 +102,16 @@ int registry_new(struct registry **regp, const struct registry_config *config, v
 	reg->tag_text = base + l.tag_text;
 	reg->account = (void *)(base + l.account);
 	reg->sum = (void *)(base + l.sum);
+	reg->mark_device = (void *)(base + l.mark_device);
+	reg->cell = (void *)(base + l.cell);
 	reg->used_chunks = 1;
 	reg->used_holdings = 1;
 	reg->used_accounts = 1;
+	reg->growth = (struct growth_state){ .marks = GROWTH_MARKS_DEFAULT, .used = 1 };
 	history_init(&reg->history, &reg->index, reg->config.seed, config->history_events, config->history_per_buffer,
 		     base + l.heads, base + l.events, base + l.persons, &reg->counters.history_dropped);
 	if (index_init(&reg->index) < 0 || index_init(&reg->holdings) < 0 || index_init(&reg->definitions) < 0 ||
-	    index_init(&reg->accounts) < 0) {
+	    index_init(&reg->accounts) < 0 || index_init(&reg->cells) < 0) {
 		registry_free(reg);
 		return -ENOMEM;
 	}
@@ -124,6 +129,7 @@ void registry_free(struct registry *reg)
 	index_deinit(&reg->holdings);
 	index_deinit(&reg->definitions);
 	index_deinit(&reg->accounts);
+	index_deinit(&reg->cells);
 	suppressions_free(&reg->suppressions);
 	free(reg);
 }
@@ -184,7 +190,7 @@ uint64_t registry_history_records(const struct registry *reg)
 uint64_t registry_memory(const struct registry *reg)
 {
 	return sizeof(*reg) + index_bytes(&reg->index) + index_bytes(&reg->holdings) + index_bytes(&reg->definitions) +
-	       index_bytes(&reg->accounts) +
+	       index_bytes(&reg->accounts) + index_bytes(&reg->cells) +
 	       (uint64_t)reg->used_chunks *
 		       (CHUNK * sizeof(struct record) + sizeof(struct chunk)) +
 	       (uint64_t)reg->used_holdings * sizeof(struct holding) +
@@ -195,7 +201,8 @@ uint64_t registry_memory(const struct registry *reg)
 	       (uint64_t)reg->used[SHARE_FRAMES] * sizeof(struct site_frame) +
 	       (uint64_t)reg->used[SHARE_TAGS] * sizeof(struct tag) + reg->used[SHARE_MODULE_TEXT] +
 	       reg->used[SHARE_TAG_TEXT] +
-	       ((uint64_t)reg->used_accounts + reg->used[SHARE_SUMS]) * sizeof(struct account);
+	       ((uint64_t)reg->used_accounts + reg->used[SHARE_SUMS]) * sizeof(struct account) +
+	       (uint64_t)reg->growth.used * sizeof(struct cell);
 }
 
 uint64_t registry_version(const struct registry *reg)
@@ -242,6 +249,15 @@ unsigned registry_device_count(const struct registry *reg)
 	for (unsigned id = 0; id < DEVICE_MAX; id++)
 		n += reg->device[id].known;
 	return n;
+}
+
+struct totals registry_device_totals(const struct device *d, unsigned type)
+{
+	struct totals t = type < BUFFER_TYPES ? d->type[type] : d->total;
+
+	if (d->past_peak[type] > t.peak)
+		t.peak = d->past_peak[type];
+	return t;
 }
 
 static void set_capacity(struct registry *reg, struct device *d, uint64_t dram, uint64_t l1, uint32_t arch)
@@ -717,6 +733,17 @@ static unsigned only_suspects(const struct registry *reg, uint32_t chunk, unsign
 	return suspects;
 }
 
+/* Of the live records of a chunk those that were allocated after `seq`. */
+static unsigned newer_than(const struct registry *reg, uint64_t chunk, unsigned live, uint64_t seq)
+{
+	for (unsigned bits = live; bits; bits &= bits - 1) {
+		unsigned i = (unsigned)__builtin_ctz(bits);
+		if (reg->record[chunk * CHUNK + i].seq <= seq)
+			live &= ~(1U << i);
+	}
+	return live;
+}
+
 int registry_next(const struct registry *reg, const struct buffer_filter *filter, uint64_t *pos, unsigned *budget,
 		  struct buffer *out)
 {
@@ -728,6 +755,8 @@ int registry_next(const struct registry *reg, const struct buffer_filter *filter
 		unsigned live = t->live & live_mask, cost = 1;
 		if (live && !filter_wants(reg, filter, t->holding))
 			live = 0;
+		if (live && filter->since)
+			live = newer_than(reg, chunk, live, filter->since);
 		if (live && filter->suspects) {
 			live = only_suspects(reg, (uint32_t)chunk, live);
 			cost = COST_OF_RECORDS;
@@ -841,6 +870,8 @@ int registry_insert(struct registry *reg, struct buffer *b)
 	h->count++;
 	reg->device[b->device].known = true;
 	sums_add(reg, h, account, b->size);
+	if (reg->process[b->process].moments)
+		registry_growth_add(reg, b);
 	if (reg->suppressions.n || p->ended)
 		registry_suspect_add(reg, b->slot);
 	if (p->ended)
@@ -868,6 +899,8 @@ static void take_out(struct registry *reg, const struct buffer *b, bool freed, u
 		partial_add(reg, h, chunk);
 	h->count--;
 	sums_remove(reg, h, r->account, b->size, freed);
+	if (reg->process[b->process].moments)
+		registry_growth_remove(reg, b);
 	chunk_settle(reg, h, chunk);
 	/* A live process will use its holding again, but may not keep it from others when they get scarce. */
 	if (!h->count && (p->ended || reg->used_holdings > MAX_HOLDINGS / 2))
@@ -892,8 +925,12 @@ int registry_ref(struct registry *reg, struct buffer *b, uint64_t size, uint64_t
 	uint32_t key = registry_history_begin(reg, b);
 	if (resized) {
 		sums_resize(reg, &reg->holding[reg->chunk[b->slot / CHUNK].holding], r->account, b->size, size);
+		if (reg->process[b->process].moments)
+			registry_growth_remove(reg, b);
 		b->size = size;
 		r->size = size & ((UINT64_C(1) << 58) - 1);
+		if (reg->process[b->process].moments)
+			registry_growth_add(reg, b);
 	}
 	if (b->refs < UINT32_MAX)
 		b->refs++;

@@ -40,7 +40,7 @@ struct registry;
 struct totals {
 	uint64_t count;
 	uint64_t bytes;
-	uint64_t peak;    /* highest value of bytes since the start or `reset peaks` */
+	uint64_t peak;    /* highest value of bytes since the start or `reset peaks`; of a device: registry_device_totals() */
 	uint64_t allocs;  /* new buffers */
 	uint64_t frees;   /* buffers given back (the last reference) */
 };
@@ -74,8 +74,9 @@ struct device {
 	uint32_t arch;            /* enum ttalloc_wire_arch; 0 = unknown */
 	uint64_t capacity[BUFFER_TYPES];  /* bytes; 0 = unknown */
 	uint32_t epoch;           /* changes when the device is forgotten: part of its directory's identity */
-	struct totals type[BUFFER_TYPES];
+	struct totals type[BUFFER_TYPES];  /* their peaks are those since the newest mark, */
 	struct totals total;
+	uint64_t past_peak[BUFFER_TYPES + 1];  /* and these those before it */
 };
 
 /* Who a process is, as the kernel says; made by the edge that can look (watch.c). */
@@ -205,6 +206,8 @@ bool registry_process_end(struct registry *reg, uint32_t slot, uint64_t now);
 
 /* NULL when the device is not known (or the number out of range). */
 const struct device *registry_device(const struct registry *reg, unsigned id);
+/* Of a type, or of all together (BUFFER_TYPES), with the peak since the start or `reset peaks`. */
+struct totals registry_device_totals(const struct device *d, unsigned type);
 /* The next known device at or after `id`, or -1. */
 int registry_device_next(const struct registry *reg, unsigned id);
 unsigned registry_device_count(const struct registry *reg);
@@ -248,6 +251,7 @@ struct buffer_filter {
 	int type;          /* -1 = any */
 	uint32_t process;  /* PROCESS_NONE = any */
 	bool suspects;     /* only suspects */
+	uint64_t since;    /* only those with a higher seq */
 };
 #define BUFFER_FILTER_ALL ((struct buffer_filter){ .device = -1, .type = -1, .process = PROCESS_NONE })
 
@@ -275,6 +279,20 @@ struct history_summary {
  * most max lines (the newest), returns how many were filled, or -ENOMEM. */
 ssize_t registry_history(const struct registry *reg, unsigned device, unsigned type, uint64_t address,
 			struct history_summary *summary, struct history_line *out, size_t max);
+
+/* An address of which something is remembered, named by one of the heads of history that are there: there is one name
+ * whatever the types and owners. */
+struct past {
+	uint32_t head;
+	uint32_t place;    /* with the head: tells an address from the one that the head is of later */
+	uint16_t device;
+	uint64_t address;
+};
+/* The next one on a device in head *pos or behind it; *pos is then behind it. As registry_next(). */
+int registry_past_next(const struct registry *reg, unsigned device, uint64_t *pos, unsigned *budget, struct past *out);
+bool registry_past_find(const struct registry *reg, unsigned device, uint64_t address, struct past *out);
+/* Whether the head is still one of that place; fills in the rest. */
+bool registry_past_get(const struct registry *reg, struct past *p);
 
 /* ---- booking: used by ingest.c only ---- */
 
@@ -338,6 +356,11 @@ void registry_history_doubt(struct registry *reg, uint32_t process, unsigned dev
 void registry_double_free(struct registry *reg, uint32_t process, unsigned device, uint64_t address, unsigned types,
 			  uint64_t now);
 
+/* Remembers an unknown free of `types` at the address, if the process, or another one of its user, is remembered there: an
+ * address of which nothing is known, or what is of somebody else, is not the place for it. */
+void registry_unknown_free(struct registry *reg, uint32_t process, unsigned device, uint64_t address, unsigned types,
+			   uint64_t now);
+
 /* ---- control operations; steps do at most about `budget` chunks of work ---- */
 
 /* Forgets the buffers of process slot `process` (or of all ended ones: PROCESS_NONE). *pos starts at 0. Returns 1 =
@@ -365,10 +388,10 @@ int registry_set_min_age_ms(struct registry *reg, uint64_t ms);
 uint64_t registry_min_size(const struct registry *reg);
 int registry_set_min_size(struct registry *reg, uint64_t bytes);
 
-/* Whether a buffer is one of what grows: said by whoever keeps marks, asked by each scan for each buffer of a live
- * process that is not excused. NULL, as in the beginning: nothing grows. */
-typedef bool (*registry_growing)(const void *data, const struct registry *reg, const struct buffer *b);
-void registry_set_growing(struct registry *reg, registry_growing growing, const void *data);
+/* Whether a buffer is one of what grows is asked by each scan for each buffer of a live process that is not excused.
+ * NULL, as in the beginning: what the marks say (mark.h); a test says something else. */
+typedef bool (*registry_grows)(const void *data, const struct registry *reg, const struct buffer *b);
+void registry_set_growing(struct registry *reg, registry_grows grows, const void *data);
 
 /* Takes over the text of a suppression list (suppress.h), all of it or nothing: 0, or -errno with the reason in `why`.
  * What is new from now on is suppressed by it; for what is there it takes registry_suppress_step(). */

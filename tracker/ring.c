@@ -19,6 +19,7 @@
 #define HASH_NONFATAL_OOM 1
 #include <uthash.h>
 
+#include "client/ttalloc-proto.h"
 #include "tracker/site.h"
 
 #define NS_PER_US UINT64_C(1000)
@@ -28,6 +29,7 @@
 #define QUIET_NS (RING_QUIET_MS * NS_PER_MS)
 #define WAKES 64
 #define DEFINITION_COST 16  /* events in whose time a record of a definition is taken, at worst */
+#define MARK_COST 256       /* the same of a mark */
 #define CLOCKSOURCE "/sys/devices/system/clocksource/clocksource0/current_clocksource"
 
 /* Numbers of a connection's definitions, as the registry knows them. */
@@ -247,6 +249,24 @@ static bool define(struct ring *r, uint8_t kind, uint32_t number, const uint8_t 
 	}
 }
 
+static void flush(struct ring_set *set)
+{
+	ingest_events(set->ingest, set->batch, set->batched, set->now);
+	set->batched = 0;
+}
+
+/* Behind the events that were taken before it. */
+static bool take_mark(struct ring *r, uint64_t stamp, const char *name, size_t len)
+{
+	struct ring_set *set = r->set;
+
+	if (len < 1 || len > TTALLOC_MARK_NAME_MAX)
+		return false;
+	flush(set);
+	ingest_mark(set->ingest, r->owner.process, name, len, stamp_time(&set->scale, stamp));
+	return true;
+}
+
 /* The records that follow the first one of a definition were published with it. Returns as take(). */
 static uint64_t take_definition(struct ring *r, struct lane *l, const struct ttalloc_record *first)
 {
@@ -266,16 +286,12 @@ static uint64_t take_definition(struct ring *r, struct lane *l, const struct tta
 		piece = d->length - have < sizeof(more.more) ? d->length - have : sizeof(more.more);
 		memcpy(bytes + have, more.more, piece);
 	}
+	if (first->kind == TTALLOC_RECORD_MARK)
+		return take_mark(r, first->stamp, (const char *)bytes, d->length) ? MARK_COST : 0;
 	return define(r, first->kind, d->number, bytes, d->length) ? cost : 0;
 }
 
 /* ---- events ---- */
-
-static void flush(struct ring_set *set)
-{
-	ingest_events(set->ingest, set->batch, set->batched, set->now);
-	set->batched = 0;
-}
 
 static bool is_event(uint8_t kind)
 {
@@ -314,7 +330,7 @@ static uint64_t take(struct ring *r, struct lane *l)
 		take_event(r, &record);
 		return 1;
 	}
-	if (record.kind < TTALLOC_RECORD_MODULE || record.kind > TTALLOC_RECORD_DEVICE)
+	if (record.kind < TTALLOC_RECORD_MODULE || record.kind > TTALLOC_RECORD_MARK)
 		return 0;
 	return take_definition(r, l, &record);
 }

@@ -58,6 +58,22 @@ static void put_block(const struct view *v, const struct buffer *b, struct textb
 	textbuf_putc(t, '\n');
 }
 
+static void put_lines(const struct view_history *history, struct textbuf *t)
+{
+	textbuf_puts(t, "history allocs=");
+	textbuf_u64(t, history->summary.allocs);
+	textbuf_puts(t, " frees=");
+	textbuf_u64(t, history->summary.frees);
+	textbuf_putc(t, '\n');
+	for (size_t i = 0; i < history->n; i++) {
+		textbuf_puts(t, "  ");
+		textbuf_time(t, history->line[i].time);
+		textbuf_putc(t, ' ');
+		view_put_history(t, &history->line[i]);
+		textbuf_putc(t, '\n');
+	}
+}
+
 static void put_past(const struct view *v, const struct buffer *b, struct textbuf *t)
 {
 	struct view_history history;
@@ -66,18 +82,7 @@ static void put_past(const struct view *v, const struct buffer *b, struct textbu
 		t->error = -ENOMEM;
 		return;
 	}
-	textbuf_puts(t, "history allocs=");
-	textbuf_u64(t, history.summary.allocs);
-	textbuf_puts(t, " frees=");
-	textbuf_u64(t, history.summary.frees);
-	textbuf_putc(t, '\n');
-	for (size_t i = 0; i < history.n; i++) {
-		textbuf_puts(t, "  ");
-		textbuf_time(t, history.line[i].time);
-		textbuf_putc(t, ' ');
-		view_put_history(t, &history.line[i]);
-		textbuf_putc(t, '\n');
-	}
+	put_lines(&history, t);
 	free(history.line);
 }
 
@@ -177,6 +182,40 @@ int view_leak(const struct view *v, const struct view_key *k, struct textbuf *t)
 	put_past(v, &b, t);
 	put_stack(v, &b, t);
 	return 0;
+}
+
+/* What is remembered of one type; false: nothing. */
+static bool put_past_of_type(const struct view *v, const struct view_key *k, unsigned type, struct textbuf *t)
+{
+	struct view_history history;
+	bool any;
+
+	if (view_find_history(v->registry, k->device, type, k->address, &history) < 0) {
+		t->error = -ENOMEM;
+		return true;
+	}
+	any = history.summary.allocs || history.summary.frees || history.n;
+	if (any) {
+		put_string(t, "type ", buffer_type_name(type));
+		put_lines(&history, t);
+	}
+	free(history.line);
+	return any;
+}
+
+int view_past(const struct view *v, const struct view_key *k, struct textbuf *t)
+{
+	struct past past;
+	bool any = false;
+
+	if (!registry_past_find(v->registry, k->device, k->address, &past))
+		return -ENOENT;
+	textbuf_puts(t, "address ");
+	textbuf_addr(t, k->address);
+	put_number(t, "\ndevice ", k->device);
+	for (unsigned type = 0; type < BUFFER_TYPES; type++)
+		any |= put_past_of_type(v, k, type, t);
+	return any ? 0 : -ENOENT;
 }
 
 /* ---- names ---- */

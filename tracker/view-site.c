@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "tracker/mark.h"
 #include "tracker/view-part.h"
 #include "tracker/view.h"
 
@@ -31,7 +32,20 @@ static void put_top_frame(const struct view *v, const struct site_info *site, st
 	textbuf_printf(t, "0x%llx", (unsigned long long)f->offset);
 }
 
-static void put_account(const struct view *v, const struct account_info *a, struct textbuf *t)
+/* " growth " */
+static void put_growth(const struct view *v, uint32_t process, const struct account_info *a, struct textbuf *t)
+{
+	int64_t growth = registry_site_growth(v->registry, process, a->site, a->device, a->type);
+
+	textbuf_putc(t, ' ');
+	if (growth < 0)
+		textbuf_putc(t, '-');
+	else
+		textbuf_i64(t, growth);
+	textbuf_putc(t, ' ');
+}
+
+static void put_account(const struct view *v, uint32_t process, const struct account_info *a, struct textbuf *t)
 {
 	struct site_info site;
 
@@ -48,7 +62,7 @@ static void put_account(const struct view *v, const struct account_info *a, stru
 	textbuf_u64(t, a->totals.allocs);
 	textbuf_putc(t, ' ');
 	textbuf_u64(t, a->totals.frees);
-	textbuf_puts(t, " - ");
+	put_growth(v, process, a, t);
 	textbuf_u64(t, a->device);
 	textbuf_putc(t, ' ');
 	textbuf_puts(t, buffer_type_name(a->type));
@@ -62,14 +76,14 @@ static int put_accounts(const struct view *v, uint32_t process, struct view_curs
 {
 	size_t start = t->len;
 	uint32_t pos = (uint32_t)c->pos;
-	unsigned budget = VIEW_STEP;
+	unsigned budget = VIEW_STEP / 4;  /* rows; of each, all that grows is looked at */
 	struct account_info a;
 	bool more = true;
 
 	while (more && budget-- && t->len - start < want && !textbuf_error(t)) {
 		more = registry_account_next(v->registry, process, &pos, &a);
 		if (more && a.totals.allocs)
-			put_account(v, &a, t);
+			put_account(v, process, &a, t);
 	}
 	c->pos = pos;
 	return textbuf_error(t) ? textbuf_error(t) : more;

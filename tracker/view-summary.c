@@ -84,35 +84,39 @@ static void put_title(const struct view *v, struct textbuf *t)
 
 /* ---- few devices: a line per type ---- */
 
-static void put_type_line(struct textbuf *t, const char *name, const struct totals *totals, uint64_t capacity)
+static void put_type_line(struct textbuf *t, const struct device *device, unsigned type)
 {
-	textbuf_printf(t, "  %-13s", name);
-	put_size(t, totals->bytes);
-	put_size(t, totals->peak);
-	textbuf_printf(t, " %9llu", (unsigned long long)totals->count);
+	const struct totals totals = registry_device_totals(device, type);
+	uint64_t capacity = device->capacity[type];
+
+	textbuf_printf(t, "  %-13s", buffer_type_name(type));
+	put_size(t, totals.bytes);
+	put_size(t, totals.peak);
+	textbuf_printf(t, " %9llu", (unsigned long long)totals.count);
 	if (capacity) {
 		put_size(t, capacity);
-		put_share(t, totals->bytes, capacity, 15);
+		put_share(t, totals.bytes, capacity, 15);
 	}
 	textbuf_putc(t, '\n');
 }
 
 static void put_device(struct textbuf *t, unsigned id, const struct device *device)
 {
+	uint64_t peak = registry_device_totals(device, BUFFER_TYPES).peak;
 	char text[SIZE_TEXT];
 
 	snprintf(text, sizeof(text), "device %u", id);
 	if (!device->total.count) {
 		textbuf_printf(t, "%-15s nothing held", text);
-		if (device->total.peak)
-			textbuf_printf(t, ", peak %s", size_text(device->total.peak, text));
+		if (peak)
+			textbuf_printf(t, ", peak %s", size_text(peak, text));
 		textbuf_putc(t, '\n');
 		return;
 	}
 	textbuf_printf(t, "%-15s %9s %9s %9s %9s\n", text, "used", "peak", "buffers", "capacity");
 	for (unsigned type = 0; type < BUFFER_TYPES; type++)
 		if (device->type[type].count)
-			put_type_line(t, buffer_type_name(type), &device->type[type], device->capacity[type]);
+			put_type_line(t, device, type);
 }
 
 static void put_devices_detailed(const struct registry *reg, struct textbuf *t)
@@ -136,7 +140,7 @@ static void put_device_line(struct textbuf *t, unsigned id, const struct device 
 		textbuf_fill(t, ' ', 20);
 	put_size(t, l1);
 	put_size(t, device->total.bytes - dram - l1);
-	put_size(t, device->total.peak);
+	put_size(t, registry_device_totals(device, BUFFER_TYPES).peak);
 	textbuf_printf(t, " %9llu\n", (unsigned long long)device->total.count);
 }
 

@@ -9,6 +9,7 @@
  */
 #include <errno.h>
 
+#include "tracker/mark.h"
 #include "tracker/view-part.h"
 #include "tracker/view-sort.h"
 #include "tracker/view.h"
@@ -209,6 +210,23 @@ int view_process_allocs(const struct view *v, const struct view_key *k, struct v
 	if (!p || p->serial != c->mark)
 		return 0;
 	filter.process = k->process;
+	return put_rows(v, &filter, put_alloc_row, c, want, t);
+}
+
+/* `mark` is that of the beginning, whatever becomes of it meanwhile. */
+int view_mark_allocs(const struct view *v, const struct view_key *k, struct view_cursor *c, size_t want,
+		     struct textbuf *t)
+{
+	const struct mark *m = registry_mark_at(v->registry, k->mark);
+	struct buffer_filter filter = BUFFER_FILTER_ALL;
+
+	if (!c->begun) {
+		if (!m)
+			return -ENOENT;
+		c->mark = m->seq;
+	}
+	put_header(c, t, ALLOCS_HEADER);
+	filter.since = c->mark;
 	return put_rows(v, &filter, put_alloc_row, c, want, t);
 }
 

@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "tracker/mark.h"
 #include "tracker/symbols.h"
 #include "tracker/view-part.h"
 #include "tracker/view.h"
@@ -49,8 +50,10 @@ static const struct {
 	{ "grep layers.3 @/allocs", "what a program has tagged so" },
 	{ "find @/device0/dram -user bob -mmin +60", "bob's, older than an hour" },
 	{ "cat @/device0/dram/0x40000000", "one buffer: owner, time, history" },
+	{ "cat @/device0/history/0x40000000", "what was there, also after a free" },
 	{ "awk '$4==\"free\"' @/device0/map", "the holes between the buffers" },
 	{ "timeout 5 cat @/events | grep free", "what happens now; trace: what happened" },
+	{ "echo mark a > @/ctl", "marks/a/: what has changed since" },
 	{ "echo dump > @/ctl", "freeze a report in dumps/" },
 	{ "cat @/ctl", "which commands there are" },
 	{ "tail @/error_log", "why something was refused" },
@@ -61,6 +64,7 @@ static const char readme_tail[] =
 	"Files\n"
 	"  summary processes allocs suspects sites events trace stats error_log version\n"
 	"  ctl  leaks/<name>  stacks/<site>  dumps/<n>  options/<name>\n"
+	"  marks/<name>/{summary,allocs}\n"
 	"  pids/<pid>/{status,allocs,sites,ctl}\n"
 	"  device<N>/{summary,info,allocs,map}  device<N>/<type>/<address>\n"
 	"  with the types dram l1 system_memory l1_small trace cb kernel\n"
@@ -209,6 +213,7 @@ int view_stats(const struct view *v, const struct view_key *k, struct textbuf *t
 
 /* ---- devices ---- */
 
+/* "name count bytes peak capacity used_pct allocs frees" */
 static void put_totals(struct textbuf *t, const char *name, const struct totals *totals, uint64_t capacity)
 {
 	textbuf_puts(t, name);
@@ -227,7 +232,17 @@ static void put_totals(struct textbuf *t, const char *name, const struct totals 
 	textbuf_u64(t, totals->allocs);
 	textbuf_putc(t, ' ');
 	textbuf_u64(t, totals->frees);
-	textbuf_putc(t, '\n');
+}
+
+static const char *row_name(unsigned type)
+{
+	return type < BUFFER_TYPES ? buffer_type_name(type) : "total";
+}
+
+/* The types are different memories: a sum of their capacities would be the size of nothing. */
+static uint64_t row_capacity(const struct device *device, unsigned type)
+{
+	return type < BUFFER_TYPES ? device->capacity[type] : 0;
 }
 
 int view_device_summary(const struct view *v, const struct view_key *k, struct textbuf *t)
@@ -237,12 +252,47 @@ int view_device_summary(const struct view *v, const struct view_key *k, struct t
 	if (!device)
 		return -ENOENT;
 	textbuf_puts(t, "# type count bytes peak capacity used_pct allocs frees\n");
-	for (unsigned type = 0; type < BUFFER_TYPES; type++)
-		put_totals(t, buffer_type_name(type), &device->type[type], device->capacity[type]);
-	/* The types are different memories: a sum of their capacities would be the size of nothing. */
-	put_totals(t, "total", &device->total, 0);
+	for (unsigned type = 0; type <= BUFFER_TYPES; type++) {
+		struct totals totals = registry_device_totals(device, type);
+		put_totals(t, row_name(type), &totals, row_capacity(device, type));
+		textbuf_putc(t, '\n');
+	}
 	return 0;
 }
+
+/* ---- marks ---- */
+
+static void put_difference(struct textbuf *t, uint64_t now, uint64_t then)
+{
+	textbuf_putc(t, ' ');
+	textbuf_i64(t, (int64_t)(now - then));
+}
+
+static void put_mark_device(const struct view *v, uint32_t mark, unsigned id, struct textbuf *t)
+{
+	for (unsigned type = 0; type <= BUFFER_TYPES; type++) {
+		struct mark_totals totals = registry_mark_totals(v->registry, mark, id, type);
+
+		put_totals(t, row_name(type), &totals.now, row_capacity(registry_device(v->registry, id), type));
+		put_difference(t, totals.now.count, totals.count);
+		put_difference(t, totals.now.bytes, totals.bytes);
+		textbuf_putc(t, ' ');
+		textbuf_u64(t, id);
+		textbuf_putc(t, '\n');
+	}
+}
+
+int view_mark_summary(const struct view *v, const struct view_key *k, struct textbuf *t)
+{
+	if (!registry_mark_at(v->registry, k->mark))
+		return -ENOENT;
+	textbuf_puts(t, "# type count bytes peak capacity used_pct allocs frees delta_count delta_bytes device\n");
+	for (int id = -1; (id = registry_device_next(v->registry, (unsigned)(id + 1))) >= 0;)
+		put_mark_device(v, k->mark, (unsigned)id, t);
+	return 0;
+}
+
+/* ---- what a device is ---- */
 
 int view_device_info(const struct view *v, const struct view_key *k, struct textbuf *t)
 {
@@ -260,7 +310,7 @@ int view_device_info(const struct view *v, const struct view_key *k, struct text
 	textbuf_putc(t, '\n');
 	put_key(t, "buffers", device->total.count);
 	put_key(t, "bytes", device->total.bytes);
-	put_key(t, "peak", device->total.peak);
+	put_key(t, "peak", registry_device_totals(device, BUFFER_TYPES).peak);
 	return 0;
 }
 

@@ -65,6 +65,8 @@ struct view_key {
 	uint32_t slot;     /* buffer slot: the newest live buffer of that name, or the suspect */
 	uint32_t process;  /* process slot, pids/<pid> */
 	uint32_t site;     /* number of a call site, stacks/<site> */
+	uint32_t mark;     /* slot of a mark, marks/<name> */
+	uint64_t address;  /* device<N>/history/<address> */
 };
 
 /* 0, or -ENOENT when what the key names is gone. Out of memory is remembered in the textbuf. */
@@ -80,6 +82,8 @@ int view_device_info(const struct view *v, const struct view_key *k, struct text
 int view_buffer(const struct view *v, const struct view_key *k, struct textbuf *t);       /* device<N>/<type>/<addr> */
 int view_leak(const struct view *v, const struct view_key *k, struct textbuf *t);         /* leaks/<name> */
 int view_site(const struct view *v, const struct view_key *k, struct textbuf *t);         /* stacks/<site> */
+int view_past(const struct view *v, const struct view_key *k, struct textbuf *t);         /* device<N>/history/<addr> */
+int view_mark_summary(const struct view *v, const struct view_key *k, struct textbuf *t); /* marks/<name>/summary */
 int view_process_status(const struct view *v, const struct view_key *k, struct textbuf *t);
 
 /* How far the reading of a table has come; zeroed at its start, given to view_table_end() at its end. */
@@ -103,6 +107,9 @@ int view_device_allocs(const struct view *v, const struct view_key *k, struct vi
 		       struct textbuf *t);
 int view_process_allocs(const struct view *v, const struct view_key *k, struct view_cursor *c, size_t want,
 			struct textbuf *t);
+/* What was allocated since the mark and is held still. */
+int view_mark_allocs(const struct view *v, const struct view_key *k, struct view_cursor *c, size_t want,
+		     struct textbuf *t);
 int view_suspects(const struct view *v, const struct view_key *k, struct view_cursor *c, size_t want,
 		  struct textbuf *t);
 /* Totals of call sites, live and past, by device and type: over all processes, and of one. */

@@ -15,6 +15,8 @@
     with ttalloc.tag_here():                       # the tag is this line: module.function:line
         cache = make_cache()
 
+    ttalloc.mark("step")                           # marks/step/ reports what has changed since
+
 Whether anything is reported is decided when this module is imported: the environment has TT_ALLOC_TRACKING_ENABLED=1,
 and the library is found, as $TTALLOC_LIBRARY or, if that is not set or cannot be loaded, by the name that the loader
 knows, libttalloc.so.0. If not, enabled() is False, every function does nothing and returns None (counters() returns
@@ -54,7 +56,7 @@ import sys
 import types
 
 __all__ = ["alloc", "free", "cb_alloc", "cb_free", "kernel_load", "kernel_unload", "device", "tag", "tagged",
-           "tag_here", "sync", "dump", "query", "device_info", "device_count", "counters", "enabled", "TYPES",
+           "tag_here", "mark", "sync", "dump", "query", "device_info", "device_count", "counters", "enabled", "TYPES",
            "KERNEL_CLASSES", "ARCHITECTURES", "Totals", "Capacity", "Counters"]
 
 # Names that may be given instead of the numbers of ttalloc.h; those of the mount.
@@ -97,6 +99,7 @@ _EVENTS = {
     "ttalloc_get_counters": (None, (_T, ctypes.POINTER(_Counters))),
     "ttalloc_tag_push": (None, (ctypes.c_char_p,)),
     "ttalloc_tag_pop": (None, ()),
+    "ttalloc_mark": (_INT, (_T, ctypes.c_char_p)),
 }
 # Called without it.
 _QUESTIONS = {
@@ -318,6 +321,20 @@ def _stepwise(its, inner):
             step, value = inner.send, (yield wanted)
         except BaseException as error:  # whatever it is, also GeneratorExit, it is for the inner one
             step, value = inner.throw, error
+
+
+# ---- marks ----
+
+def mark(name):
+    """From now on marks/<name>/ reports what has changed; an iteration that makes one shows what grows.
+
+    ValueError for what is no name: 1 to 63 of A-Z a-z 0-9 . _ - without a leading dot.
+    """
+    if _instance is None:
+        return
+    text = str(name)
+    if "\0" in text or _lib.ttalloc_mark(_instance, text.encode("utf-8", "replace")) < 0:
+        raise ValueError("%r is not a name of a mark" % (name,))
 
 
 # ---- questions ----
