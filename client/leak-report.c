@@ -154,8 +154,10 @@ static void print_frames(FILE *out, const struct stack *stack)
 		if (strcmp(f->function, "-") != 0) {
 			escape_print(out, f->function);
 		} else {
-			escape_print(out, f->module);
-			fputc('+', out);
+			if (strcmp(f->module, "-") != 0) {
+				escape_print(out, f->module);
+				fputc('+', out);
+			}
 			escape_print(out, f->offset);
 		}
 		fputc('\n', out);
@@ -278,8 +280,10 @@ void leak_report_line(FILE *out, const struct leak_report *r)
 	} else {
 		print_sum(out, &r->all);
 		fprintf(out, " leaked at %zu place%s", r->groups->count, plural(r->groups->count));
-		if (r->baseline)
-			fprintf(out, ", %" PRIu64 " of them more than in the baseline", failing_groups(r));
+		if (r->baseline) {
+			fprintf(out, "; %" PRIu64 " of the places are more than the baseline: ", failing_groups(r));
+			print_sum(out, &r->failing);
+		}
 	}
 	if (r->suppressed.count > 0)
 		fprintf(out, "; %" PRIu64 " buffer%s suppressed", r->suppressed.count, plural(r->suppressed.count));

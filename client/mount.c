@@ -16,7 +16,7 @@
 #include "client/mount.h"
 
 #define CHUNK 65536
-/* How long names of functions are waited for: the first of a stack, the others after each other, all in all. */
+/* How long names of functions are waited for: the first of a binary, the others after each other, all in all. */
 #define NAMES_FIRST_MS 3000
 #define NAMES_NEXT_MS 300
 #define NAMES_ALL_MS 5000
@@ -189,22 +189,33 @@ static int64_t now_ms(void)
 	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
 }
 
-/* How long to wait for more names. 0: there is nothing to wait for. */
+/* Whether a frame has a name, or cannot have one, or another one of the same binary has. */
+static bool is_looked_up(const struct stack *stack, const struct frame *f)
+{
+	size_t i;
+
+	if (strcmp(f->module, "-") == 0)
+		return true;
+	for (i = 0; i < stack->count; i++)
+		if (strcmp(stack->frames[i].module, f->module) == 0 && strcmp(stack->frames[i].function, "-") != 0)
+			return true;
+	return false;
+}
+
+/* How long to wait for more names. 0: there is nothing to wait for. A binary is looked into as a whole, so the first of
+ * its names takes long, and the others follow. */
 static int64_t patience(const struct stack *stack)
 {
-	bool any = false, all = true;
+	int64_t wait = 0;
 	size_t i;
 
 	for (i = 0; i < stack->count; i++) {
-		/* What is in no file has no name. */
-		if (strcmp(stack->frames[i].module, "-") == 0)
-			continue;
-		if (strcmp(stack->frames[i].function, "-") == 0)
-			all = false;
-		else
-			any = true;
+		if (!is_looked_up(stack, &stack->frames[i]))
+			return NAMES_FIRST_MS;
+		if (strcmp(stack->frames[i].module, "-") != 0 && strcmp(stack->frames[i].function, "-") == 0)
+			wait = NAMES_NEXT_MS;
 	}
-	return all ? 0 : any ? NAMES_NEXT_MS : NAMES_FIRST_MS;
+	return wait;
 }
 
 /* The server finds names one by one: a change of the file is what poll() tells. */

@@ -149,11 +149,14 @@ static int watch_server(pid_t server, int leash)
 	return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
 
-static void clean_up(const struct private_server *s)
+/* A server that was killed leaves its files behind. */
+static void clean_up(const struct private_server *s, bool killed)
 {
 	char *notify = in_directory(s->directory, "notify");
 
 	unmount(s->mount);
+	if (killed && s->compat && compat_is_free())
+		unlink(TTALLOC_COMPAT_SOCKET);
 	if (notify)
 		unlink(notify);
 	free(notify);
@@ -180,7 +183,7 @@ static _Noreturn void be_guardian(const struct private_server *s, const char *pr
 	if (server == 0)
 		be_server(s, program, self);
 	status = server > 0 ? watch_server(server, leash) : 127;
-	clean_up(s);
+	clean_up(s, status > 128);
 	_exit(status);
 }
 
@@ -303,7 +306,7 @@ static void end_guardian(struct private_server *s)
 			;
 		s->guardian = 0;
 	} else if (s->directory && !s->ended) {
-		clean_up(s);  /* there was no guardian yet */
+		clean_up(s, false);  /* there was no guardian yet */
 	}
 }
 
