@@ -246,8 +246,7 @@ static void print_outside(FILE *out, const char *what, const struct leak_sum *su
 	fprintf(out, " %s\n", what);
 }
 
-static const char strangers[] = "of processes of which it is not known who started them: they had ended before the "
-				"server could look";
+static const char strangers[] = "of processes of which it is not known who started them";
 static const char others[] = "of processes that the command did not start";
 
 static void write_text(FILE *out, const struct leak_report *r)

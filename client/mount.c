@@ -9,6 +9,7 @@
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -331,16 +332,22 @@ static enum whose whose_is(const char *status, const struct run_scope *scope)
 {
 	size_t length;
 	const char *list = value_of(status, "ancestors", "\n", &length), *end = list + length;
+	long pid = 0;
 	char *next;
 
 	/* A pid that was used again: of a process that was there before, the ancestors mean nobody of today. */
 	if (time_us(value_of(status, "connected", "\n", &length)) < scope->since_us)
 		return EARLIER;
-	if (list == end || *list == '-')
-		return STRANGER;
-	while (list < end && strtol(list, &next, 10) != scope->runner && next > list)
+	while (list < end) {
+		pid = strtol(list, &next, 10);
+		if (pid == scope->runner)
+			return THEIRS;
+		if (next == list)
+			break;
 		list = next;
-	return list < end && next > list ? THEIRS : OTHER;
+	}
+	/* Of a list that does not go up to the first process, the rest is not known. */
+	return pid == 1 ? OTHER : STRANGER;
 }
 
 static bool holds(const char *status)
@@ -490,6 +497,14 @@ static int take_unseen(const struct mount *m, const struct run_scope *scope, str
 	return result;
 }
 
+/* A server remembers thousands of processes, and a directory's time says when one came, to the second at least. */
+static bool was_there(DIR *dir, const char *pid, const struct run_scope *scope)
+{
+	struct stat st;
+
+	return fstatat(dirfd(dir), pid, &st, 0) == 0 && (uint64_t)st.st_mtime + 1 < scope->since_us / 1000000;
+}
+
 int mount_left_by(const struct mount *m, const struct run_scope *scope, struct leak_list *list, struct leak_report *r)
 {
 	struct leak_list suspects = { 0 };
@@ -505,7 +520,7 @@ int mount_left_by(const struct mount *m, const struct run_scope *scope, struct l
 	if (!dir)
 		return -errno;
 	while (result == 0 && (entry = readdir(dir)))
-		if (entry->d_name[0] != '.')
+		if (entry->d_name[0] != '.' && !was_there(dir, entry->d_name, scope))
 			result = take_process(m, entry->d_name, scope, list, r);
 	closedir(dir);
 	if (result == 0)
