@@ -230,16 +230,20 @@ void leak_check_close(struct leak_check *c)
 
 /* --- reporting --- */
 
-static void apply(struct leak_check *c, struct leak_groups *groups, const struct stacks *stacks)
+/* 0 or -ENOMEM. */
+static int apply(struct leak_check *c, struct leak_groups *groups, const struct stacks *stacks)
 {
 	size_t i;
+	int r;
 
 	for (i = 0; i < groups->count; i++) {
 		groups->groups[i].stack = stacks_find(stacks, groups->groups[i].first->site);
 		groups->groups[i].known = known_find(&c->known, &groups->groups[i]);
 	}
-	if (c->has_baseline)
+	r = baseline_name(groups);
+	if (r == 0 && c->has_baseline)
 		baseline_apply(&c->baseline, groups);
+	return r;
 }
 
 static int write_new_baseline(struct leak_check *c, const struct leak_groups *groups)
@@ -308,12 +312,12 @@ int leak_check_report(struct leak_check *c, const struct mount *m, struct leak_l
 	leak_groups_free(&groups);
 	if (result == 0)
 		result = leak_groups_make(&groups, list);
-	if (result == 0) {
-		apply(c, &groups, &stacks);
+	if (result == 0)
+		result = apply(c, &groups, &stacks);
+	if (result == 0)
 		result = report_groups(c, list, &groups, r, usual);
-	} else {
+	else
 		complain(c, "cannot report", result);
-	}
 	leak_groups_free(&groups);
 	stacks_free(&stacks);
 	return result;

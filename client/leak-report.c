@@ -175,10 +175,10 @@ static void print_judgement(FILE *out, const struct leak_group *g)
 		escape_print(out, g->known->name);
 		fputs("]\n", out);
 	}
-	if (g->baseline)
+	if (g->in_baseline)
 		fprintf(out, "    %s: %" PRIu64 " buffer%s, %" PRIu64 " bytes are in the baseline\n",
-			g->fails ? "more than known" : "known", g->baseline->count, plural(g->baseline->count),
-			g->baseline->bytes);
+			g->fails ? "more than known" : "known", g->baseline.count, plural(g->baseline.count),
+			g->baseline.bytes);
 }
 
 static void print_group(FILE *out, const struct leak_group *g)
@@ -358,9 +358,9 @@ static void json_group(FILE *out, const struct leak_group *g)
 	fprintf(out, ",\n      \"device_min\": %" PRIu32 ", \"device_max\": %" PRIu32 ", \"processes\": %" PRIu32
 		     ", \"fails\": %s",
 		g->device_min, g->device_max, g->pids, g->fails ? "true" : "false");
-	if (g->baseline)
-		fprintf(out, ", \"baseline\": {\"count\": %" PRIu64 ", \"bytes\": %" PRIu64 "}", g->baseline->count,
-			g->baseline->bytes);
+	if (g->in_baseline)
+		fprintf(out, ", \"baseline\": {\"count\": %" PRIu64 ", \"bytes\": %" PRIu64 "}", g->baseline.count,
+			g->baseline.bytes);
 	else
 		fputs(", \"baseline\": null", out);
 	json_known(out, g->known);

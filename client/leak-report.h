@@ -15,11 +15,6 @@
 enum leak_format { LEAK_TEXT, LEAK_JSON, LEAK_JUNIT, LEAK_FORMATS };
 extern const char *const leak_format_names[LEAK_FORMATS];
 
-struct leak_sum {
-	uint64_t count;
-	uint64_t bytes;
-};
-
 /* What is left on one device. */
 struct leak_device {
 	uint32_t device;

@@ -7,7 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "client/escape.h"
 #include "client/leak-rules.h"
 
 /* --- lines --- */
@@ -146,24 +145,38 @@ void suppressions_apply(struct suppressions *s, struct leak *leak, const struct 
 
 /* --- baseline --- */
 
+static bool has_key(const struct baseline *b, const char *key)
+{
+	size_t i;
+
+	for (i = 0; i < b->count; i++)
+		if (strcmp(b->list[i].key, key) == 0)
+			return true;
+	return false;
+}
+
 static int take_baseline(void *arg, char *line, const char **whatp)
 {
 	struct baseline *b = arg;
 	struct baseline_entry e = { 0 }, *list;
-	char rest;
-	size_t i;
+	int end = -1;
 
-	*whatp = "not 'KEY COUNT BYTES'";
-	if (sscanf(line, "%63s %" SCNu64 " %" SCNu64 " %c", e.key, &e.count, &e.bytes, &rest) != 3)
+	*whatp = "not 'KEY COUNT BYTES [NAMES]'";
+	if (sscanf(line, "%63s %" SCNu64 " %" SCNu64 " %n", e.key, &e.sum.count, &e.sum.bytes, &end) != 3 || end < 0 ||
+	    strchr(line + end, ' '))
 		return -EINVAL;
 	*whatp = "a key that was there before";
-	for (i = 0; i < b->count; i++)
-		if (strcmp(b->list[i].key, e.key) == 0)
-			return -EINVAL;
+	if (has_key(b, e.key))
+		return -EINVAL;
 	list = grow(b->list, b->count, sizeof(*list));
 	if (!list)
 		return -ENOMEM;
 	b->list = list;
+	if (line[end]) {
+		e.names = strdup(line + end);
+		if (!e.names)
+			return -ENOMEM;
+	}
 	list[b->count++] = e;
 	return 0;
 }
@@ -176,53 +189,164 @@ int baseline_read(struct baseline *b, const char *text, struct rules_error *erro
 
 void baseline_free(struct baseline *b)
 {
+	size_t i;
+
+	for (i = 0; i < b->count; i++)
+		free(b->list[i].names);
 	free(b->list);
 	*b = (struct baseline){ 0 };
 }
 
-void baseline_apply(struct baseline *b, struct leak_groups *groups)
+/* One word, without the source line, which moves with every change. */
+static void put_name(FILE *out, const char *function)
 {
-	struct leak_group *g;
-	size_t i, j;
+	const unsigned char *s = (const unsigned char *)function;
 
-	for (i = 0; i < groups->count; i++) {
-		g = &groups->groups[i];
-		for (j = 0; j < b->count && strcmp(b->list[j].key, g->key) != 0; j++)
-			;
-		if (j == b->count)
-			continue;
-		b->list[j].seen = true;
-		g->baseline = &b->list[j];
-		g->fails = g->count > b->list[j].count || g->bytes > b->list[j].bytes;
+	for (; *s && *s != '@'; s++) {
+		if (*s <= ' ' || *s == 0x7f || strchr("%,#", *s))
+			fprintf(out, "%%%02X", *s);
+		else
+			fputc(*s, out);
 	}
 }
 
-static const char *name_of_stack(const struct stack *stack)
+/* "create,load,main": without frames that have no name. NULL: no memory. */
+static char *names_of(const struct stack *stack)
 {
+	char *names = NULL;
+	size_t size, i;
+	bool any = false;
+	FILE *out = open_memstream(&names, &size);
+
+	if (!out)
+		return NULL;
+	for (i = 0; i < stack->count; i++) {
+		if (strcmp(stack->frames[i].function, "-") == 0)
+			continue;
+		if (any)
+			fputc(',', out);
+		any = true;
+		put_name(out, stack->frames[i].function);
+	}
+	if (fclose(out) == 0)
+		return names;
+	free(names);
+	return NULL;
+}
+
+int baseline_name(struct leak_groups *groups)
+{
+	struct leak_group *g;
 	size_t i;
 
-	for (i = 0; stack && i < stack->count; i++)
-		if (strcmp(stack->frames[i].function, "-") != 0)
-			return stack->frames[i].function;
-	return NULL;
+	for (i = 0; i < groups->count; i++) {
+		g = &groups->groups[i];
+		free(g->names);
+		g->names = g->stack ? names_of(g->stack) : NULL;
+		if (g->stack && !g->names)
+			return -ENOMEM;
+	}
+	return 0;
+}
+
+static void sum_add(struct leak_sum *sum, uint64_t count, uint64_t bytes)
+{
+	sum->count += count;
+	if (__builtin_add_overflow(sum->bytes, bytes, &sum->bytes))
+		sum->bytes = UINT64_MAX;
+}
+
+static void judge(struct leak_group *g, const struct leak_sum *known, const struct leak_sum *found)
+{
+	g->in_baseline = true;
+	g->baseline = *known;
+	g->fails = found->count > known->count || found->bytes > known->bytes;
+}
+
+/* Whether a key is of a call site and of that type. */
+static bool is_site_of_type(const char *key, const char *type)
+{
+	const char *slash = strchr(key, '/');
+
+	return slash == key + 16 && strcmp(slash + 1, type) == 0;
+}
+
+/* What the entries that no call site has by its number know of these functions. */
+static struct leak_sum known_by_names(struct baseline *b, const struct leak_group *g)
+{
+	struct leak_sum sum = { 0 };
+	size_t i;
+
+	for (i = 0; i < b->count; i++)
+		if (b->list[i].names && !b->list[i].by_key && strcmp(b->list[i].names, g->names) == 0 &&
+		    is_site_of_type(b->list[i].key, g->first->type)) {
+			sum_add(&sum, b->list[i].sum.count, b->list[i].sum.bytes);
+			b->list[i].seen = true;
+		}
+	return sum;
+}
+
+/* Call sites with the same functions, at other lines, are one then. */
+static struct leak_sum found_by_names(const struct leak_groups *groups, const struct leak_group *like)
+{
+	struct leak_sum sum = { 0 };
+	const struct leak_group *g;
+	size_t i;
+
+	for (i = 0; i < groups->count; i++) {
+		g = &groups->groups[i];
+		if (g->names && !g->by_key && strcmp(g->names, like->names) == 0 &&
+		    strcmp(g->first->type, like->first->type) == 0)
+			sum_add(&sum, g->count, g->bytes);
+	}
+	return sum;
+}
+
+static void apply_by_key(struct baseline *b, struct leak_group *g)
+{
+	const struct leak_sum found = { g->count, g->bytes };
+	size_t i;
+
+	for (i = 0; i < b->count; i++) {
+		if (strcmp(b->list[i].key, g->key) != 0)
+			continue;
+		b->list[i].by_key = b->list[i].seen = true;
+		g->by_key = true;
+		judge(g, &b->list[i].sum, &found);
+	}
+}
+
+void baseline_apply(struct baseline *b, struct leak_groups *groups)
+{
+	struct leak_sum known, found;
+	struct leak_group *g;
+	size_t i;
+
+	for (i = 0; i < groups->count; i++)
+		apply_by_key(b, &groups->groups[i]);
+	for (i = 0; i < groups->count; i++) {
+		g = &groups->groups[i];
+		if (g->by_key || !g->names || !*g->names)
+			continue;
+		known = known_by_names(b, g);
+		found = found_by_names(groups, g);
+		if (known.count > 0)
+			judge(g, &known, &found);
+	}
 }
 
 void baseline_write(FILE *out, const struct leak_groups *groups)
 {
 	const struct leak_group *g;
-	const char *name;
 	size_t i;
 
 	fputs("# Leaks that are known, for 'ttalloc run --baseline' and 'ttalloc leaks --baseline': more than these fails.\n"
-	      "# call site or class, buffers, bytes\n", out);
+	      "# call site or class, buffers, bytes, functions\n", out);
 	for (i = 0; i < groups->count; i++) {
 		g = &groups->groups[i];
-		name = name_of_stack(g->stack);
 		fprintf(out, "%s %" PRIu64 " %" PRIu64, g->key, g->count, g->bytes);
-		if (name) {
-			fputs(" # ", out);
-			escape_print(out, name);
-		}
+		if (g->names && *g->names)
+			fprintf(out, " %s", g->names);
 		fputc('\n', out);
 	}
 }

@@ -2,7 +2,8 @@
  *
  * leak-rules.h - the three files that tell which leaks are known, and in which way:
  *  - suppressions: lines `leak:PATTERN`, as LeakSanitizer; what they match is counted, not reported;
- *  - a baseline: lines `KEY COUNT BYTES`; only what is more fails;
+ *  - a baseline: lines `KEY COUNT BYTES [NAMES]`; only what is more fails. NAMES are the functions of the stack: with
+ *    another build the call site has another number, and is recognised by them;
  *  - names: lines `NAME: CONDITION...: TEXT`; what they match is reported with that text, and fails as ever.
  * Empty lines and what follows a `#` at the beginning of a line or a word are comments.
  *
@@ -46,8 +47,9 @@ void suppressions_apply(struct suppressions *s, struct leak *leak, const struct 
 
 struct baseline_entry {
 	char key[LEAK_KEY_SIZE];
-	uint64_t count;
-	uint64_t bytes;
+	struct leak_sum sum;
+	char *names;           /* NULL: none */
+	bool by_key;           /* a call site has this number */
 	bool seen;
 };
 
@@ -58,6 +60,8 @@ struct baseline {
 
 int baseline_read(struct baseline *b, const char *text, struct rules_error *error);
 void baseline_free(struct baseline *b);
+/* Gives all groups that have a stack its `names`, which the two below go by. 0 or -ENOMEM. */
+int baseline_name(struct leak_groups *groups);
 /* Sets `baseline` and `fails` of all groups. */
 void baseline_apply(struct baseline *b, struct leak_groups *groups);
 /* Writes the file that has all groups. */

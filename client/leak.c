@@ -388,6 +388,10 @@ int leak_groups_make(struct leak_groups *groups, struct leak_list *list)
 
 void leak_groups_free(struct leak_groups *groups)
 {
+	size_t i;
+
+	for (i = 0; i < groups->count; i++)
+		free(groups->groups[i].names);
 	free(groups->groups);
 	*groups = (struct leak_groups){ 0 };
 }

@@ -71,8 +71,12 @@ struct leak_values {
 	bool more;
 };
 
+struct leak_sum {
+	uint64_t count;
+	uint64_t bytes;
+};
+
 struct known_rule;
-struct baseline_entry;
 
 struct leak_group {
 	char key[LEAK_KEY_SIZE];
@@ -89,8 +93,11 @@ struct leak_group {
 	struct leak_values comms;
 	const struct stack *stack;     /* NULL: none */
 	const struct known_rule *known;
-	const struct baseline_entry *baseline;
-	bool fails;                    /* there is more of it than the baseline has */
+	char *names;                   /* of the stack, see leak-rules.h; NULL: not made */
+	bool in_baseline;
+	bool by_key;                   /* by its number, not by its names */
+	struct leak_sum baseline;      /* how much of it is known */
+	bool fails;                    /* there is more of it than that */
 };
 
 struct leak_groups {
