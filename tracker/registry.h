@@ -80,6 +80,8 @@ struct device {
 };
 
 /* Who a process is, as the kernel says; made by the edge that can look (watch.c). */
+#define PROCESS_ANCESTORS 24  /* more are not kept */
+
 struct process_identity {
 	int32_t pid;           /* as the server sees it; 0 when it cannot see the process */
 	uint32_t uid;
@@ -88,6 +90,8 @@ struct process_identity {
 	uint64_t started;      /* the same as ns since the epoch; 0 = unknown */
 	const char *comm;      /* NULL = unknown */
 	const char *exe;       /* NULL = unknown */
+	const int32_t *ancestors;  /* pids: its parent, the parent's parent, ... */
+	unsigned ancestor_count;   /* 0 = unknown */
 };
 
 /* Why a live buffer is suspected of being a leak. The first that holds is the reason. */
@@ -123,6 +127,7 @@ struct process {
 	struct totals total;
 	uint64_t excused;      /* live buffers that are no suspects, come what may: cleared, or suppressed */
 	uint64_t judged[SUSPECT_REASONS];  /* other live buffers that the last scan suspects; 0 once it has ended */
+	int32_t ancestors[PROCESS_ANCESTORS];  /* when it connected first; ends with 0, if there is room */
 	char comm[32];
 	char exe[256];
 };
