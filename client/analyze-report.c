@@ -9,6 +9,7 @@
 
 #include "client/analyze-book.h"
 #include "client/analyze-report.h"
+#include "client/escape.h"
 
 /* --- what there is to say about buffers --- */
 
@@ -176,26 +177,6 @@ static struct list part_of(const struct list *l, int32_t device)
 	return part;
 }
 
-/* Bytes of the UTF-8 character at the front of `length` > 0 bytes; 0: it is none. */
-static size_t utf8_length(const unsigned char *s, size_t length)
-{
-	static const uint32_t least[] = { 0, 0, 0x80, 0x800, 0x10000 };
-	const size_t n = s[0] < 0x80 ? 1 : s[0] >= 0xf0 && s[0] < 0xf5 ? 4 : s[0] >= 0xe0 ? 3 : 2;
-	uint32_t c = s[0] & (0xffu >> (n + 1));
-	size_t i;
-
-	if (n == 1)
-		return 1;
-	if (s[0] < 0xc2 || s[0] > 0xf4 || length < n)
-		return 0;
-	for (i = 1; i < n; i++) {
-		if ((s[i] & 0xc0) != 0x80)
-			return 0;
-		c = c << 6 | (s[i] & 0x3f);
-	}
-	return c < least[n] || c > 0x10ffff || (c >= 0xd800 && c < 0xe000) ? 0 : n;
-}
-
 static const char *caller_of(const char *origin)
 {
 	return origin && origin[0] ? origin : "-";
@@ -216,29 +197,12 @@ static const struct place *place_of(const struct finding *f, const struct buffer
 
 /* --- for people --- */
 
-/* Whatever is in a log, or in the name of one, a terminal must not take it for a command. */
-static void print_word(FILE *out, const char *text)
-{
-	const unsigned char *s = (const unsigned char *)text;
-	size_t length = strlen(text), n;
-
-	for (; length > 0; s += n, length -= n) {
-		n = utf8_length(s, length);
-		if (n > 1 ? s[0] == 0xc2 && s[1] < 0xa0 : n == 0 || *s < ' ' || *s == 0x7f) {
-			fprintf(out, "%%%02X", *s);
-			n = 1;
-		} else {
-			fwrite(s, 1, n, out);
-		}
-	}
-}
-
 static void print_origin(FILE *out, const char *origin)
 {
 	fputc(' ', out);
-	print_word(out, caller_of(origin));
+	escape_print(out, caller_of(origin));
 	fputc(' ', out);
-	print_word(out, tag_of(origin));
+	escape_print(out, tag_of(origin));
 	fputc('\n', out);
 }
 
@@ -251,7 +215,7 @@ static void print_place(FILE *out, const struct report_options *options, const s
 	else
 		snprintf(text, sizeof(text), "%" PRIu64, place->line);
 	if (options->log_count > 1 && place->line > 0) {
-		print_word(out, options->logs[place->log]);
+		escape_print(out, options->logs[place->log]);
 		fprintf(out, ":%-6s", text);
 	} else {
 		fprintf(out, "%-8s", text);
@@ -435,35 +399,13 @@ int report_text(FILE *out, struct book *b, const struct report_options *options,
 
 /* --- JSON --- */
 
-static void json_string(FILE *out, const char *text)
-{
-	const unsigned char *s = (const unsigned char *)text;
-	size_t length = strlen(text), n;
-
-	fputc('"', out);
-	for (; length > 0; s += n, length -= n) {
-		n = utf8_length(s, length);
-		if (n == 0) {
-			fputs("\\ufffd", out);
-			n = 1;
-		} else if (*s < ' ' || *s == 0x7f) {
-			fprintf(out, "\\u%04x", *s);
-		} else {
-			if (*s == '"' || *s == '\\')
-				fputc('\\', out);
-			fwrite(s, 1, n, out);
-		}
-	}
-	fputc('"', out);
-}
-
 static void json_string_or_null(FILE *out, const char *key, const char *text)
 {
 	fprintf(out, ", \"%s\": ", key);
 	if (strcmp(text, "-") == 0)
 		fputs("null", out);
 	else
-		json_string(out, text);
+		escape_json(out, text);
 }
 
 static void json_device(FILE *out, int32_t device)
@@ -497,7 +439,7 @@ static void json_place(FILE *out, const struct report_options *options, const st
 		return;
 	}
 	fputs(", \"log\": ", out);
-	json_string(out, options->logs[place->log]);
+	escape_json(out, options->logs[place->log]);
 	fprintf(out, ", \"line\": %" PRIu64, place->line);
 }
 
@@ -614,7 +556,7 @@ int report_json(FILE *out, struct book *b, const struct report_options *options,
 	for (i = 0; i < options->log_count; i++) {
 		if (i > 0)
 			fputs(", ", out);
-		json_string(out, options->logs[i]);
+		escape_json(out, options->logs[i]);
 	}
 	fprintf(out, "],\n  \"lines\": %" PRIu64 ",\n  \"events\": %" PRIu64 ",\n  \"not_understood\": %" PRIu64
 		     ",\n  \"lost\": %" PRIu64,

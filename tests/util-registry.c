@@ -42,6 +42,7 @@ void util_free(struct util *u)
 
 uint32_t util_process(struct util *u, int pid, uint32_t uid, const char *comm)
 {
+	const int32_t ancestors[] = { 9000, 1 };
 	struct process_identity id = {
 		.pid = pid,
 		.uid = uid,
@@ -50,6 +51,8 @@ uint32_t util_process(struct util *u, int pid, uint32_t uid, const char *comm)
 		.started = UTIL_STARTED,
 		.comm = comm,
 		.exe = "/usr/bin/python3.11",
+		.ancestors = ancestors,
+		.ancestor_count = 2,
 	};
 	uint32_t slot;
 

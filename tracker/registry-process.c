@@ -249,6 +249,9 @@ int registry_process_add(struct registry *reg, const struct process_identity *id
 		copy_name(p->comm, sizeof(p->comm), id->comm);
 	if (id->exe)
 		copy_name(p->exe, sizeof(p->exe), id->exe);
+	/* Those of its first connection: later on some of them may have gone, and others taken their place. */
+	for (unsigned i = 0, known = p->ancestors[0] != 0; !known && i < id->ancestor_count && i < PROCESS_ANCESTORS; i++)
+		p->ancestors[i] = id->ancestors[i];
 	*slotp = slot;
 	return 0;
 }

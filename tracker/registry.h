@@ -78,6 +78,8 @@ struct device {
 };
 
 /* Who a process is, as the kernel says; made by the edge that can look (watch.c). */
+#define PROCESS_ANCESTORS 24  /* more are not kept */
+
 struct process_identity {
 	int32_t pid;           /* as the server sees it; 0 when it cannot see the process */
 	uint32_t uid;
@@ -86,6 +88,8 @@ struct process_identity {
 	uint64_t started;      /* the same as ns since the epoch; 0 = unknown */
 	const char *comm;      /* NULL = unknown */
 	const char *exe;       /* NULL = unknown */
+	const int32_t *ancestors;  /* pids: its parent, the parent's parent, ... */
+	unsigned ancestor_count;   /* 0 = unknown */
 };
 
 struct process {
@@ -109,6 +113,7 @@ struct process {
 	uint32_t device_mask[DEVICE_MAX / 32];  /* devices it ever had a holding on */
 	struct totals type[BUFFER_TYPES];
 	struct totals total;
+	int32_t ancestors[PROCESS_ANCESTORS];  /* when it connected first; ends with 0, if there is room */
 	char comm[32];
 	char exe[256];
 };

@@ -6,6 +6,7 @@
  * Each costs the same whatever the number of buffers: it reads totals and counters only.
  */
 #include <errno.h>
+#include <inttypes.h>
 #include <string.h>
 
 #include "tracker/view-part.h"
@@ -13,8 +14,12 @@
 
 int view_version(const struct view *v, const struct view_key *k, struct textbuf *t)
 {
-	textbuf_printf(t, "ttalloc %s abi %d pid %d instance %s\n", v->server->version, TTALLOC_ABI, v->server->pid,
-		       v->server->instance);
+	textbuf_printf(t, "ttalloc %s abi %d pid %d instance %s socket ", v->server->version, TTALLOC_ABI,
+		       v->server->pid, v->server->instance);
+	textbuf_escaped(t, v->server->socket);
+	textbuf_puts(t, " compat_socket ");
+	textbuf_escaped(t, v->server->compat_socket);
+	textbuf_putc(t, '\n');
 	return 0;
 }
 
@@ -258,6 +263,14 @@ static void put_time_key(struct textbuf *t, const char *key, uint64_t time)
 	textbuf_putc(t, '\n');
 }
 
+static void put_ancestors(struct textbuf *t, const struct process *p)
+{
+	textbuf_puts(t, p->ancestors[0] ? "ancestors" : "ancestors -");
+	for (unsigned i = 0; i < PROCESS_ANCESTORS && p->ancestors[i]; i++)
+		textbuf_printf(t, " %" PRId32, p->ancestors[i]);
+	textbuf_putc(t, '\n');
+}
+
 int view_process_status(const struct view *v, const struct view_key *k, struct textbuf *t)
 {
 	const struct process *p = registry_process(v->registry, k->process);
@@ -273,6 +286,7 @@ int view_process_status(const struct view *v, const struct view_key *k, struct t
 	textbuf_puts(t, "\nexe ");
 	textbuf_escaped(t, p->exe);
 	textbuf_putc(t, '\n');
+	put_ancestors(t, p);
 	put_key(t, "uid", p->uid);
 	put_key(t, "gid", p->gid);
 	textbuf_puts(t, p->ended ? "state dead\n" : "state live\n");

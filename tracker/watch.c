@@ -35,6 +35,8 @@ struct proc {
 	uint32_t gid;
 	int32_t inner_pid;
 	bool neighbour;
+	unsigned ancestor_count;
+	int32_t ancestors[PROCESS_ANCESTORS];
 	char comm[32];
 	char exe[512];
 };
@@ -152,6 +154,40 @@ static int read_proc_dir(int dir, struct proc *p)
 	return 0;
 }
 
+/* 0 for the first process of a namespace; -errno. */
+static int32_t parent_of(int32_t pid)
+{
+	char path[32], text[512];
+	int32_t parent = 0;
+	int r;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", pid);
+	r = read_at(AT_FDCWD, path, text, sizeof(text));
+	if (r < 0)
+		return r;
+	/* The name may hold anything, so the last ')' ends it. */
+	const char *end = strrchr(text, ')');
+	return end && sscanf(end + 1, " %*c %d", &parent) == 1 ? parent : -EPROTO;
+}
+
+/* Who started it, as far up as can be seen. When one of them ends on the way, its children have got another parent:
+ * it begins anew. What is known in the end may be a part. */
+static void read_ancestors(int32_t pid, struct proc *p)
+{
+	int32_t at;
+
+	for (unsigned tries = 3; tries; tries--) {
+		p->ancestor_count = 0;
+		at = parent_of(pid);
+		while (at > 0 && p->ancestor_count < PROCESS_ANCESTORS) {
+			p->ancestors[p->ancestor_count++] = at;
+			at = at == 1 ? 0 : parent_of(at);
+		}
+		if (at >= 0)
+			return;
+	}
+}
+
 static int read_proc(int32_t pid, struct proc *p)
 {
 	char path[32];
@@ -163,6 +199,8 @@ static int read_proc(int32_t pid, struct proc *p)
 		return -errno;
 	r = read_proc_dir(dir, p);
 	close(dir);
+	if (r == 0)
+		read_ancestors(pid, p);
 	return r;
 }
 
@@ -323,6 +361,8 @@ static struct process_identity identity_of(int32_t pid, uint32_t uid, uint32_t g
 		.started = p->started,
 		.comm = p->comm[0] ? p->comm : NULL,
 		.exe = p->exe[0] ? p->exe : NULL,
+		.ancestors = p->ancestors,
+		.ancestor_count = p->ancestor_count,
 	};
 }
 
