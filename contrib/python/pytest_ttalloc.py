@@ -21,6 +21,7 @@ What grows
     leaves in a cache does not count, nor what a later run replaces.
 """
 import collections
+import contextlib
 import errno
 import functools
 import gc
@@ -47,6 +48,10 @@ NAMES_S = 1.0
 
 class Gone(Exception):
     """The server cannot be asked any more."""
+
+
+class Missing(Gone):
+    """A file or directory of the mount is not there, which some come and go."""
 
 
 class Leaked(pytest.fail.Exception):
@@ -200,6 +205,17 @@ class Baseline:
 
 # ---- the server ----
 
+@contextlib.contextmanager
+def _asking(*names):
+    """The path; what goes wrong with it is Missing or Gone."""
+    path = os.path.join(*names)
+    try:
+        yield path
+    except OSError as error:
+        kind = Missing if error.errno in (errno.ENOENT, errno.ESTALE) else Gone
+        raise kind("%s: %s" % (path, error.strerror)) from error
+
+
 Buffer = collections.namedtuple("Buffer", "device type address size refs pid seq site tag comm")
 
 
@@ -221,15 +237,8 @@ class Family:
     # -- reading --
 
     def text(self, *names):
-        try:
-            with open(os.path.join(self.mount, *names), "rb") as file:
-                return file.read().decode()
-        except FileNotFoundError:
-            raise
-        except OSError as error:
-            if error.errno == errno.ESTALE:
-                raise FileNotFoundError(error.errno, error.strerror) from error
-            raise Gone("%s: %s" % (os.path.join(self.mount, *names), error.strerror)) from error
+        with _asking(self.mount, *names) as path, open(path, "rb") as file:
+            return file.read().decode()
 
     def version(self):
         """The words of `version`, as a dict."""
@@ -239,7 +248,7 @@ class Family:
     def _is_ours(self, pid):
         try:
             status = dict(line.partition(" ")[::2] for line in self.text("pids", pid, "status").splitlines())
-        except FileNotFoundError:
+        except Missing:
             return False
         ancestors = status.get("ancestors", "").split()
         if ancestors == ["-"]:
@@ -249,10 +258,8 @@ class Family:
 
     def look(self):
         """Finds out who is ours. An inode of the mount means the same process for ever, a pid does not."""
-        try:
-            entries = {entry.inode(): entry.name for entry in os.scandir(os.path.join(self.mount, "pids"))}
-        except OSError as error:
-            raise Gone("%s: %s" % (self.mount, error.strerror)) from error
+        with _asking(self.mount, "pids") as path, os.scandir(path) as directory:
+            entries = {entry.inode(): entry.name for entry in directory}
         self.known = {inode: self.known[inode] if inode in self.known
                       else name == str(self.pid) or self._is_ours(name) for inode, name in entries.items()}
         self.ours = {inode: name for inode, name in entries.items() if self.known[inode]}
@@ -265,7 +272,7 @@ class Family:
         for pid in self.pids:
             try:
                 lines = self.text("pids", pid, "allocs").splitlines()
-            except FileNotFoundError:
+            except Missing:
                 continue
             for line in lines[1:]:
                 device, type, address, size, refs, owner, _, _, seq, site, tag, comm = line.split(" ")[:12]
@@ -301,18 +308,12 @@ class Family:
         return self.functions[site]
 
     def _read_frames(self, site):
-        try:
-            fd = os.open(os.path.join(self.mount, "stacks", site), os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError:
-            return []
-        except OSError as error:
-            raise Gone("%s: %s" % (self.mount, error.strerror)) from error
-        try:
+        with _asking(self.mount, "stacks", site) as path, open(path, "rb", buffering=0) as file:
             poll = select.poll()
-            poll.register(fd, select.POLLPRI)
+            poll.register(file, select.POLLPRI)
             until = time.monotonic() + NAMES_S
             while True:
-                lines = os.pread(fd, 1 << 20, 0).decode().splitlines()
+                lines = os.pread(file.fileno(), 1 << 20, 0).decode().splitlines()
                 frames = [[_unescaped(word) for word in line.split()[1:3]] for line in lines if line.startswith("  ")]
                 waiting = {binary for function, binary in frames if binary and not function} - self.unnamed
                 left = until - time.monotonic()
@@ -320,8 +321,6 @@ class Family:
                     self.unnamed |= waiting
                     return frames
                 poll.poll(left * 1000)
-        finally:
-            os.close(fd)
 
 
 class Owned:
@@ -348,7 +347,8 @@ class Mark:
         self.family = family
         self.inner = []
         # Opened before the look: what happens in between is then in both, and an address counts once.
-        self.events = os.open(os.path.join(family.mount, "events"), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with _asking(family.mount, "events") as path:
+            self.events = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         self.rest = b""
         self.complete = True
         self.rise = 0
@@ -413,14 +413,13 @@ class Mark:
 
     def _lines(self):
         while True:
-            try:
-                part = os.read(self.events, 1 << 18)
-            except BlockingIOError:
-                return
-            except OSError as error:
-                raise Gone("%s: events: %s" % (self.family.mount, error.strerror)) from error
+            with _asking(self.family.mount, "events"):
+                try:
+                    part = os.read(self.events, 1 << 18)
+                except BlockingIOError:
+                    return
             if not part:
-                raise Gone("%s: events ended" % self.family.mount)
+                raise Gone("%s/events has ended" % self.family.mount)
             lines = (self.rest + part).decode().split("\n")
             self.rest = lines.pop().encode()
             yield from lines
@@ -564,6 +563,7 @@ class Plugin:
         self.config = config
         self.mark = None
         self.seqs = []
+        self.setting_up = 0  # fixtures of larger scopes
         self.raised = {}     # of the test: what its phases ended with, by phase
         self.ended = set()   # names of fixtures of larger scopes that ended with it
         self.entries = []    # what the baseline has to know of it
@@ -580,7 +580,7 @@ class Plugin:
         mount = self.family.mount
         try:
             version = self.family.version()
-        except (FileNotFoundError, Gone) as error:
+        except Gone as error:
             raise pytest.UsageError(
                 "--ttalloc: no ttalloc server at %s (%s). Start ttallocd, or say where it is mounted with "
                 "--ttalloc-mount or TTALLOC_MOUNT" % (mount, error)) from error
@@ -604,7 +604,7 @@ class Plugin:
             raise pytest.UsageError("--ttalloc: %s" % error) from error
         try:
             self.patterns.add_text(self.family.text("options", "suppressions"), "options/suppressions")
-        except FileNotFoundError:
+        except Missing:
             pass
 
     # -- one test --
@@ -628,20 +628,27 @@ class Plugin:
         runs = settings["repeat"] or self.repeat
         if runs > 1:
             item.runtest = functools.partial(self._repeated, item.runtest, runs)
+        # Not inside of `except`: Python would note the error in each one that the test makes.
+        _, gone = self._asked(self._begin)
         try:
-            self._begin()
             reports = runtestprotocol(item, nextitem=nextitem, log=False)
-            return self._judged(item, reports, settings, runs)
-        except Gone as error:
-            if self.mark is None:
-                reports = runtestprotocol(item, nextitem=nextitem, log=False)
-            return self._failed(item, reports, "ttalloc: cannot measure: %s" % error)
+            if not gone:
+                judged, gone = self._asked(functools.partial(self._judged, item, reports, settings, runs))
+            return self._failed(item, reports, "ttalloc: cannot measure: %s" % gone) if gone else judged
         finally:
             if runs > 1:
                 del item.runtest
             if self.mark is not None:
                 self.mark.close()
                 self.mark = None
+
+    @staticmethod
+    def _asked(function):
+        """What it returns, or why the server could not be asked."""
+        try:
+            return function(), None
+        except Gone as error:
+            return None, str(error)
 
     def _begin(self):
         version = self.family.version()
@@ -668,8 +675,11 @@ class Plugin:
         if fixturedef.scope == "function" or self.mark is None:
             yield
             return
-        low = self._highest(self.mark.look())
+        # One that asks for another while it is set up: what it did until then is not the test's either.
+        low = self._highest(self.mark.skip() if self.setting_up else self.mark.look())
+        self.setting_up += 1
         yield
+        self.setting_up -= 1
         high = self._highest(self.mark.skip())
         if high > low:
             self.family.fixtures.append(Owned(fixturedef, low, high))
@@ -680,10 +690,11 @@ class Plugin:
             for owned in self.family.fixtures:
                 owned.ended |= owned.definition is fixturedef
 
-    @pytest.hookimpl(hookwrapper=True, tryfirst=True)
+    @pytest.hookimpl(hookwrapper=True)
     def pytest_runtest_makereport(self, call):
-        self.raised[call.when] = call.excinfo is not None
         yield
+        # For a unittest.TestCase it is known only now.
+        self.raised[call.when] = call.excinfo is not None
 
     # -- its verdict --
 
@@ -703,11 +714,13 @@ class Plugin:
         if leaks:
             reports = self._failed(item, reports, self._report(leaks, runs > 1))
         leaked = sum(g.bytes for g in leaks)
+        texts = []
         for name, buffers in fixtures.items():
             leaks = self._news(name, self._groups(buffers, {"suppress": (), "devices": None}, 0), 0)
             if leaks:
-                text = "%s\nwhich the fixture %s left, which ended with this test" % (self._report(leaks, False), name)
-                reports = self._failed(item, reports, text, "teardown")
+                texts.append("%s\n\nThey are of %s, which has ended." % (self._report(leaks, False), name))
+        if texts:
+            reports = self._failed(item, reports, "\n\n".join(texts), "teardown")
         self._note(item, reports, left, leaked)
         return reports
 
