@@ -166,7 +166,7 @@ class Patterns:
             self.add(pattern)
 
     def match(self, texts):
-        return any(pattern.search(text) for pattern in self.any for text in texts if text)
+        return any(pattern.search(text) for text in filter(None, texts) for pattern in self.any)
 
 
 class Baseline:
