@@ -313,8 +313,8 @@ class Outcomes(Case):
             def test_of_broken(broken): pass
             def test_dynamic(request): request.getfixturevalue("model")
             ''')
-        self.outcomes(result, test_triggers="passed", test_of_broken="error", test_triggers_and_leaks="failed", test_dynamic="passed error",
-                      **{"TestClass::test_a[1]": "failed", "TestClass::test_b[1]": "passed",
+        self.outcomes(result, test_triggers="passed", test_of_broken="error", test_triggers_and_leaks="failed",
+                      test_dynamic="passed error", **{"TestClass::test_a[1]": "failed", "TestClass::test_b[1]": "passed",
                          "TestClass::test_a[2]": "failed error", "TestClass::test_b[2]": "passed error"})
         self.assertIn("leaks 1 bytes in 1 buffer\n", result.words["test_triggers_and_leaks"])
         # with another parameter pytest ends a fixture when the next test needs it
@@ -619,13 +619,16 @@ class BaselineFile(Case):
         @pytest.mark.parametrize("name", ["a b"])
         def test_leak(name): put(64); put(64)
         def test_other(): put(10, "l1", 2)
+        @pytest.mark.ttalloc(allow=10)
+        def test_allowed(): put(10, "l1", 2)
         @pytest.fixture(scope="module")
         def leaky(): put(1000)
         def test_with(leaky): pass
         @pytest.mark.ttalloc(repeat=3)
         def test_grows(): put(64)
         '''
-    ALL = {"test_leak[a b]": "passed", "test_other": "passed", "test_with": "passed", "test_grows": "passed"}
+    ALL = {"test_leak[a b]": "passed", "test_other": "passed", "test_allowed": "passed", "test_with": "passed",
+           "test_grows": "passed"}
     KNOWN = ["test_it.py::fixture:leaky 0 dram - 1 1000", "test_it.py::test_grows 0 dram - 1 64",
              "test_it.py::test_leak[a%20b] 0 dram - 2 128", "test_it.py::test_other 2 l1 - 1 10"]
 
@@ -643,8 +646,9 @@ class BaselineFile(Case):
         self.outcomes(self.run_pytest(self.LEAKS, "--ttalloc-baseline", path), **self.ALL)
         # more buffers; more bytes; more with each run
         more = self.LEAKS.replace("put(64); put(64)", "put(64); put(32); put(32)").replace("put(10,", "put(11,")
-        self.outcomes(self.run_pytest(more.replace("test_grows(): put(64)", "test_grows(): put(65)"),
-                                      "--ttalloc-baseline", path), **{**dict.fromkeys(self.ALL, "failed"), "test_with": "passed"})
+        more = more.replace("test_grows(): put(64)", "test_grows(): put(65)")
+        self.outcomes(self.run_pytest(more, "--ttalloc-baseline", path),
+                      **{**dict.fromkeys(self.ALL, "failed"), "test_with": "passed"})
         result = self.run_pytest(self.LEAKS.replace("put(1000)", "put(1001)").replace('"l1"', '"trace"'),
                                  "--ttalloc-baseline", path)
         # the fixture ended with the last test
