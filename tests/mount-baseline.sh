@@ -176,8 +176,10 @@ eq "far too long" E2BIG "$(op fill "$SUPPRESSIONS" 1000000)"
 cat "$T/long" >"$SUPPRESSIONS" || fail "a long list"
 ( cat "$T/long" >>"$SUPPRESSIONS" ) 2>"$T/err" && fail "twice a long list was taken"
 same "the long list is there once" "$T/long" "$SUPPRESSIONS"
-( printf 'leak:y\n' | dd of="$SUPPRESSIONS" bs=1 seek=5 conv=notrunc ) 2>"$T/err" && fail "a write in the middle was taken"
+( printf 'leak:y\n' | dd of="$SUPPRESSIONS" bs=7 seek=1 conv=notrunc ) 2>"$T/err" && fail "a write in the middle was taken"
 same "nothing in the middle" "$T/long" "$SUPPRESSIONS"
+eq "in the middle: error_log" "options/suppressions: pid: a write is at the beginning or at the end" \
+	"$(tail -n 1 "$M/error_log" | sed 's/^.* options/options/; s/pid [0-9]*/pid/')"
 command reset
 same "reset keeps options" "$T/long" "$SUPPRESSIONS"
 echo >"$SUPPRESSIONS"
