@@ -394,6 +394,29 @@ START_TEST(growth_ends_with_a_free)
 }
 END_TEST
 
+/* What is older than all that is known of its size counts for nothing when it goes. */
+START_TEST(what_was_there_before_does_not_count)
+{
+	uint32_t p = util_process(u, 1, ALICE, "p");
+
+	site = 0;
+	put(p, 0x100, 64);
+	put(p, 0x200, 64);
+	mark("step");
+	put(p, 0x300, 64);
+	util_release(u, p, 0, 0x300);
+	util_release(u, p, 0, 0x100);
+	util_release(u, p, 0, 0x200);
+	mark("step");
+	for (uint64_t i = 0; i < 4; i++) {
+		ck_assert_uint_eq(suspected(NULL), 0);
+		put(p, 0x1000 + i, 64);
+		mark("step");
+	}
+	ck_assert_uint_eq(suspected(NULL), 4);
+}
+END_TEST
+
 START_TEST(a_resize_is_a_free_and_an_allocation)
 {
 	uint32_t p = util_process(u, 1, ALICE, "p");
@@ -505,8 +528,9 @@ START_TEST(cells_are_bounded)
 	mark("step");
 	memory = registry_memory(u->reg);
 	for (uint64_t i = 1; i <= 6; i++) {
-		for (uint64_t n = 0; n < 20000; n++) {
-			put(p, 0x100000, 4096 + 20000 * i + n);
+		/* At first more than there are, later what adds up to more. */
+		for (uint64_t n = 0; n < (i == 1 ? GROWTH_CELLS * 9 / 16 : 3000); n++) {
+			put(p, 0x100000, 4096 + 100000 * i + n);
 			util_release(u, p, 0, 0x100000);
 		}
 		put(p, 0x1000 + i, 64);
@@ -742,9 +766,11 @@ int main(void)
 	suite_add_tcase(s, t);
 
 	t = tcase_create("growth");
+	tcase_set_timeout(t, 60);
 	tcase_add_checked_fixture(t, setup, teardown);
 	tcase_add_loop_test(t, growth_is_found_at_the_fifth_mark, 0, 2);
 	tcase_add_test(t, growth_ends_with_a_free);
+	tcase_add_test(t, what_was_there_before_does_not_count);
 	tcase_add_test(t, a_resize_is_a_free_and_an_allocation);
 	tcase_add_test(t, growth_in_all_sizes);
 	tcase_add_test(t, irregular_growth);
