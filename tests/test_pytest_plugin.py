@@ -837,6 +837,8 @@ class Use(Case):
         os.mkdir(mount)
         start = [os.environ["TTALLOCD"], "--mount", mount, "--socket", socket, "--compat-socket", "none"]
         subprocess.run(start, check=True, stdin=subprocess.DEVNULL)
+        # a stranger comes first here, so that the first one of the next server, which is no stranger, is like it
+        stranger = Sender(socket, 144)
         end = '''
             import json
             sys.path.append(%r)
@@ -851,16 +853,18 @@ class Use(Case):
         result = self.run_pytest(end + '''
             def test_before(): take(put(1))
             def test_anew(): end(); start()
-            def test_between(): take(put(1))
+            def test_leak(): put(1)
             def test_ends(): end()
             def test_gone(): pass
             def test_gone_and_fails(): assert False, "its own words"
             ''', "--ttalloc-mount", mount, TT_COMPAT=socket,
             begin=(BEGIN % 144).replace("client = ", "connect = lambda: ").replace("client.", "connect()."))
-        self.outcomes(result, test_before="passed", test_anew="failed", test_between="passed", test_ends="failed",
+        self.outcomes(result, test_before="passed", test_anew="failed", test_leak="failed", test_ends="failed",
                       test_gone="failed", test_gone_and_fails="failed")
         for test in "test_anew", "test_ends", "test_gone":
             self.assertRegex(result.words[test], "^ttalloc: cannot measure: %s.*$" % mount)
+        stranger.close()
+        self.assertIn("ttalloc: leaks 1 bytes in 1 buffer\n", result.words["test_leak"])
         self.assertIn("its own words", result.words["test_gone_and_fails"])
         self.assertNotIn("ttalloc", result.words["test_gone_and_fails"])
         self.assertIn("cannot measure", result.sections["test_gone_and_fails"][0])
