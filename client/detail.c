@@ -226,9 +226,32 @@ static int create(void)
 	return -1;
 }
 
+/* Without the signal that a file at its limit is answered with. */
+static ssize_t write_quietly(int fd, const char *text, size_t length)
+{
+	static const struct timespec at_once;
+	sigset_t limit, before, pending;
+	bool was_pending = false;
+	ssize_t n;
+
+	sigemptyset(&limit);
+	sigaddset(&limit, SIGXFSZ);
+	pthread_sigmask(SIG_BLOCK, &limit, &before);
+	if (sigismember(&before, SIGXFSZ) && sigpending(&pending) == 0)
+		was_pending = sigismember(&pending, SIGXFSZ);
+	do
+		n = write(fd, text, length);
+	while (n < 0 && errno == EINTR);
+	if (n < 0 && errno == EFBIG && !was_pending)
+		sigtimedwait(&limit, NULL, &at_once);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	return n;
+}
+
 /* The descriptors' lock is held. */
 static void open_file(void)
 {
+	const size_t length = strlen(HEADER);
 	struct stat st;
 	int fd;
 
@@ -237,7 +260,7 @@ static void open_file(void)
 	file.pid = getpid();
 	expand(file.pid);
 	fd = path[0] ? create() : -1;
-	if (fd >= 0 && (fstat(fd, &st) < 0 || write(fd, HEADER, strlen(HEADER)) != (ssize_t)strlen(HEADER))) {
+	if (fd >= 0 && (fstat(fd, &st) < 0 || write_quietly(fd, HEADER, length) != (ssize_t)length)) {
 		close(fd);
 		unlink(path);
 		fd = -1;
@@ -282,28 +305,6 @@ void detail_forked(void)
 	atomic_store(&file.events, 0);
 	atomic_store(&file.lost, 0);
 	atomic_store(&file.lost_said, 0);
-}
-
-/* Without the signal that a file at its limit is answered with. */
-static ssize_t write_quietly(int fd, const char *text, size_t length)
-{
-	static const struct timespec at_once;
-	sigset_t limit, before, pending;
-	bool was_pending = false;
-	ssize_t n;
-
-	sigemptyset(&limit);
-	sigaddset(&limit, SIGXFSZ);
-	pthread_sigmask(SIG_BLOCK, &limit, &before);
-	if (sigismember(&before, SIGXFSZ) && sigpending(&pending) == 0)
-		was_pending = sigismember(&pending, SIGXFSZ);
-	do
-		n = write(fd, text, length);
-	while (n < 0 && errno == EINTR);
-	if (n < 0 && errno == EFBIG && !was_pending)
-		sigtimedwait(&limit, NULL, &at_once);
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
-	return n;
 }
 
 /* The text begins with a newline, which is needed only behind a line that was torn. */

@@ -43,6 +43,7 @@ static bool disk_full;          /* no room can be reserved */
 static bool cannot_reserve;     /* the file system does not know how to */
 static int full_fd = -1;        /* /dev/full, where writes go then */
 static size_t write_at_most;    /* 0: all */
+static rlim_t limit_at_start;     /* of the size of files, before the first event */
 static void (*_Atomic on_write)(void);  /* what comes in between, once */
 
 ssize_t __real_write(int fd, const void *data, size_t length);
@@ -671,6 +672,25 @@ START_TEST(limit_of_file_size_is_said)
 }
 END_TEST
 
+/* Not even the header fits, wholly or in part: no file is left, and the process lives. */
+static void no_size_at_all(void)
+{
+	const struct rlimit limit = { .rlim_cur = limit_at_start, .rlim_max = RLIM_INFINITY };
+	sigset_t signals;
+
+	NEED(setrlimit(RLIMIT_FSIZE, &limit) == 0);
+	expect_nothing_logged();
+	NEED(sigpending(&signals) == 0 && !sigismember(&signals, SIGXFSZ));
+	NEED(access(log_of(getpid()), F_OK) < 0 && errno == ENOENT);
+}
+
+START_TEST(limit_below_the_header_does_not_kill)
+{
+	limit_at_start = (rlim_t)_i;
+	run(no_size_at_all, "1", "%p.log");
+}
+END_TEST
+
 static int log_descriptor(void)
 {
 	char name[32], target[256];
@@ -780,6 +800,7 @@ int main(void)
 	tcase_add_test(tc, torn_line_ends_before_the_next);
 	tcase_add_test(tc, limit_of_file_size_does_not_kill);
 	tcase_add_test(tc, limit_of_file_size_is_said);
+	tcase_add_loop_test(tc, limit_below_the_header_does_not_kill, 0, 2);
 	tcase_add_test(tc, stolen_descriptor_is_not_written_to);
 	tcase_add_test(tc, handler_in_the_middle_of_a_line);
 	tcase_add_test(tc, handler_in_the_middle_of_opening);
