@@ -401,10 +401,10 @@ static void set_size(struct buffer *buffer, uint64_t size)
 
 /* --- events --- */
 
-static void fault(struct booking *k, struct buffer *buffer, uint32_t *counter)
+static void fault(struct booking *k, struct buffer *buffer, enum fault kind)
 {
-	++*counter;
-	buffer->fault = *k->place;
+	buffer->faults[kind]++;
+	buffer->fault_at[kind] = *k->place;
 	if (buffer->pid == 0)
 		buffer->pid = k->line->pid;
 	k->buffer = buffer;
@@ -416,7 +416,7 @@ static int begin(struct booking *k, struct buffer *buffer)
 	const struct line *line = k->line;
 
 	if (buffer->allocs > 0 && line->size != buffer->size)
-		fault(k, buffer, &buffer->reuses);
+		fault(k, buffer, FAULT_REUSE);
 	buffer->allocs++;
 	buffer->pid = line->pid;
 	buffer->type = line->type;
@@ -439,7 +439,7 @@ static void refer(struct booking *k, struct buffer *buffer)
 	k->buffer = buffer;
 	k->outcome = LINE_REF;
 	if (line->size != buffer->size) {
-		fault(k, buffer, &buffer->resizes);
+		fault(k, buffer, FAULT_RESIZE);
 		set_size(buffer, line->size);
 		k->outcome = LINE_RESIZE;
 	}
@@ -502,7 +502,7 @@ static int book_resize(struct booking *k)
 		return -ENOMEM;
 	if (buffer->size_min == 0)
 		set_size(buffer, k->line->old_size);
-	fault(k, buffer, &buffer->resizes);
+	fault(k, buffer, FAULT_RESIZE);
 	set_size(buffer, k->line->size);
 	return 0;
 }
@@ -513,7 +513,7 @@ static int book_double_free(struct booking *k)
 
 	if (!buffer)
 		return -ENOMEM;
-	fault(k, buffer, &buffer->double_frees);
+	fault(k, buffer, FAULT_DOUBLE_FREE);
 	/* Who says so knows that it is gone, whatever this log has of it. */
 	buffer->refs = 0;
 	k->outcome = LINE_DOUBLE_FREE;
@@ -529,7 +529,7 @@ static int book_unknown_free(struct booking *k)
 	/* An existing server forgets what it has freed, and calls a double free the same. */
 	if (k->line->source == LINE_SERVER && buffer->frees > 0 && !book_is_held(k->book, buffer))
 		return book_double_free(k);
-	fault(k, buffer, &buffer->unknown_frees);
+	fault(k, buffer, FAULT_UNKNOWN_FREE);
 	if (!book_is_left(k->book, buffer))
 		buffer->refs = 0;
 	k->outcome = LINE_UNKNOWN_FREE;
@@ -538,7 +538,7 @@ static int book_unknown_free(struct booking *k)
 
 static void free_foreign(struct booking *k, struct buffer *other)
 {
-	fault(k, other, &other->foreign_frees);
+	fault(k, other, FAULT_FOREIGN_FREE);
 	unrefer(k, other, k->line->refs);
 	k->outcome = LINE_FOREIGN_FREE;
 }
@@ -556,7 +556,7 @@ static int book_foreign_free(struct booking *k)
 	own = own_or_new(k);
 	if (!own)
 		return -ENOMEM;
-	fault(k, own, &own->foreign_frees);
+	fault(k, own, FAULT_FOREIGN_FREE);
 	return 0;
 }
 

@@ -33,6 +33,16 @@ struct buffer_owner {
 	enum line_type type;
 };
 
+/* What is counted as wrong, or as strange, of a buffer. */
+enum fault {
+	FAULT_DOUBLE_FREE,
+	FAULT_UNKNOWN_FREE,
+	FAULT_FOREIGN_FREE,
+	FAULT_RESIZE,              /* while it was held */
+	FAULT_REUSE,               /* allocated again with another size than before */
+	FAULTS,
+};
+
 /* A buffer, or those that were at the same address one after the other. */
 struct buffer {
 	struct buffer *next;       /* of other owners at the address; the one used last is first */
@@ -43,18 +53,14 @@ struct buffer {
 	uint32_t refs;             /* 0: not held */
 	uint32_t allocs;           /* times it came to be */
 	uint32_t frees;            /* times it was gone */
-	uint32_t double_frees;
-	uint32_t unknown_frees;
-	uint32_t foreign_frees;
-	uint32_t resizes;          /* while it was held */
-	uint32_t reuses;           /* allocated again with another size than before */
+	uint32_t faults[FAULTS];
 	uint64_t size;             /* of the last allocation; 0: not known */
 	uint64_t size_min;
 	uint64_t size_max;
 	uint64_t since;            /* number of the event that made it */
 	int64_t time;
 	struct place allocated;
-	struct place fault;        /* the last event that is counted above as something wrong */
+	struct place fault_at[FAULTS];  /* the last of each */
 	char *origin;              /* caller and tag, as in the log, each with a zero at its end; NULL: neither */
 };
 

@@ -13,53 +13,18 @@
 
 /* --- what there is to say about buffers --- */
 
-/* How much of it there is in a buffer, of bytes one more; 0: it is not to be listed. */
-typedef uint64_t measure(const struct book *b, const struct buffer *buffer);
-
-static uint64_t held_bytes(const struct book *b, const struct buffer *buffer)
-{
-	if (!book_is_held(b, buffer))
-		return 0;
-	return buffer->size < UINT64_MAX ? buffer->size + 1 : UINT64_MAX;
-}
-
-static uint64_t double_frees(const struct book *b, const struct buffer *buffer)
-{
-	return buffer->double_frees;
-}
-
-static uint64_t unknown_frees(const struct book *b, const struct buffer *buffer)
-{
-	return buffer->unknown_frees;
-}
-
-static uint64_t foreign_frees(const struct book *b, const struct buffer *buffer)
-{
-	return buffer->foreign_frees;
-}
-
-static uint64_t resizes(const struct book *b, const struct buffer *buffer)
-{
-	return buffer->resizes;
-}
-
-static uint64_t reuses(const struct book *b, const struct buffer *buffer)
-{
-	return buffer->reuses;
-}
-
 static const struct finding {
 	const char *title;
 	const char *key;           /* in JSON */
-	measure *measure;
+	enum fault fault;          /* counted, and the place is that of the last one; unless */
 	bool is_leak;              /* measured in bytes, and the place is that of the allocation */
 } findings[] = {
-	{ "Leaked", "leaked", held_bytes, true },
-	{ "Double-freed", "double_freed", double_frees, false },
-	{ "Freed without a known allocation", "unknown_freed", unknown_frees, false },
-	{ "Freed by another process", "foreign_freed", foreign_frees, false },
-	{ "Resized while held", "resized", resizes, false },
-	{ "Address used again for another size", "reused", reuses, false },
+	{ .title = "Leaked", .key = "leaked", .is_leak = true },
+	{ "Double-freed", "double_freed", FAULT_DOUBLE_FREE, false },
+	{ "Freed without a known allocation", "unknown_freed", FAULT_UNKNOWN_FREE, false },
+	{ "Freed by another process", "foreign_freed", FAULT_FOREIGN_FREE, false },
+	{ "Resized while held", "resized", FAULT_RESIZE, false },
+	{ "Address used again for another size", "reused", FAULT_REUSE, false },
 };
 #define FINDINGS (sizeof(findings) / sizeof(findings[0]))
 
@@ -67,6 +32,7 @@ static const struct finding {
 struct found {
 	const struct address *address;
 	const struct buffer *buffer;
+	const struct place *place;  /* where it went wrong, which for a leak is its allocation */
 	uint64_t amount;
 };
 
@@ -105,16 +71,18 @@ static int collect(void *arg, const struct address *a, const struct buffer *buff
 {
 	struct lists *lists = arg;
 	struct found f = { .address = a, .buffer = buffer };
+	const struct finding *finding;
 	size_t i;
 	int r = 0;
 
 	if (!lists->options->all_devices && a->device != lists->options->device)
 		return 0;
 	for (i = 0; i < FINDINGS && r == 0; i++) {
-		f.amount = findings[i].measure(lists->book, buffer);
-		if (f.amount == 0)
+		finding = &findings[i];
+		if (!(finding->is_leak ? book_is_held(lists->book, buffer) : buffer->faults[finding->fault] > 0))
 			continue;
-		f.amount -= findings[i].is_leak;
+		f.amount = finding->is_leak ? buffer->size : buffer->faults[finding->fault];
+		f.place = finding->is_leak ? &buffer->allocated : &buffer->fault_at[finding->fault];
 		r = list_add(&lists->of[i], &f);
 	}
 	return r;
@@ -136,7 +104,7 @@ static int compare(const void *left, const void *right)
 		r = COMPARE(a->buffer->allocated.log, b->buffer->allocated.log);
 	if (r == 0)
 		r = COMPARE(a->buffer->allocated.line, b->buffer->allocated.line);
-	return r ? r : COMPARE(a->buffer->fault.line, b->buffer->fault.line);
+	return r ? r : COMPARE(a->place->line, b->place->line);
 }
 
 static void lists_free(struct lists *lists)
@@ -187,12 +155,6 @@ static const char *tag_of(const char *origin)
 	if (origin)
 		origin += strlen(origin) + 1;
 	return origin && origin[0] ? origin : "-";
-}
-
-/* A found buffer's place: where it went wrong, which for a leak is its allocation. */
-static const struct place *place_of(const struct finding *f, const struct buffer *buffer)
-{
-	return f->is_leak ? &buffer->allocated : &buffer->fault;
 }
 
 /* --- for people --- */
@@ -254,7 +216,7 @@ static void print_found(FILE *out, const struct lists *lists, const struct findi
 		print_sizes(out, buffer);
 	print_pid(out, lists->book, buffer);
 	fprintf(out, "%5" PRIu32 " %6" PRIu32 " %6" PRIu32 "  ", buffer->refs, buffer->allocs, buffer->frees);
-	print_place(out, lists->options, place_of(f, buffer));
+	print_place(out, lists->options, found->place);
 	print_origin(out, buffer->origin);
 }
 
@@ -463,7 +425,7 @@ static void json_found(FILE *out, const struct lists *lists, const struct findin
 	if (!f->is_leak)
 		fprintf(out, ", \"times\": %" PRIu64, found->amount);
 	json_time(out, buffer->time);
-	json_place(out, lists->options, place_of(f, buffer));
+	json_place(out, lists->options, found->place);
 	json_origin(out, buffer->origin);
 	fputc('}', out);
 }

@@ -247,7 +247,8 @@ static void expect(uint64_t address, int32_t pid, const char *wanted)
 	snprintf(text, sizeof(text),
 		 "%s refs %u allocs %u frees %u double %u unknown %u foreign %u resized %u reused %u size %" PRIu64,
 		 book_is_left(book, b) ? "left" : book_is_held(book, b) ? "held" : "gone", b->refs, b->allocs,
-		 b->frees, b->double_frees, b->unknown_frees, b->foreign_frees, b->resizes, b->reuses, b->size);
+		 b->frees, b->faults[FAULT_DOUBLE_FREE], b->faults[FAULT_UNKNOWN_FREE], b->faults[FAULT_FOREIGN_FREE],
+		 b->faults[FAULT_RESIZE], b->faults[FAULT_REUSE], b->size);
 	ck_assert_str_eq(text, wanted);
 }
 
@@ -316,6 +317,28 @@ START_TEST(detail_is_worked_out)
 	expect(64, 5, "gone refs 0 allocs 1 frees 1 double 1 unknown 0 foreign 0 resized 1 reused 0 size 150");
 	take(DETAIL("free 0 - 0x41 -", "5"));
 	expect(65, 5, "gone refs 0 allocs 0 frees 0 double 0 unknown 1 foreign 0 resized 0 reused 0 size 0");
+}
+END_TEST
+
+/* Not that of whatever else went wrong there later. */
+START_TEST(each_fault_has_its_own_line)
+{
+	const struct buffer *b;
+
+	take(DETAIL("alloc 0 dram 0x40 100", "5"));
+	take(DETAIL("alloc 0 dram 0x40 150", "5"));
+	take(DETAIL("free 0 - 0x40 -", "5"));
+	take(DETAIL("free 0 - 0x40 -", "5"));
+	take(DETAIL("free 0 - 0x40 -", "5"));
+	take(DETAIL("free 0 - 0x40 -", "5"));
+	take(DETAIL("alloc 0 dram 0x40 200", "5"));
+	take(DETAIL("free 0 - 0x40 -", "6"));
+	b = buffer_of(0, 64, 5);
+	ck_assert_uint_eq(b->fault_at[FAULT_RESIZE].line, 2);
+	ck_assert_uint_eq(b->fault_at[FAULT_DOUBLE_FREE].line, 6);
+	ck_assert_uint_eq(b->fault_at[FAULT_REUSE].line, 7);
+	ck_assert_uint_eq(b->fault_at[FAULT_FOREIGN_FREE].line, 8);
+	ck_assert_uint_eq(b->fault_at[FAULT_UNKNOWN_FREE].line, 0);
 }
 END_TEST
 
@@ -477,6 +500,7 @@ int main(void)
 	tcase_add_test(books, server_drops_what_the_dead_left);
 	tcase_add_test(books, letters_make_all_numbers_hex);
 	tcase_add_test(books, detail_is_worked_out);
+	tcase_add_test(books, each_fault_has_its_own_line);
 	tcase_add_test(books, detail_of_several_processes);
 	tcase_add_test(books, types_at_one_address);
 	tcase_add_test(books, table_is_believed);
