@@ -340,19 +340,36 @@ static struct buffer *find_own(const struct booking *k)
 	return found;
 }
 
-/* The only held buffer of other processes; NULL: there is none, or several. */
-static struct buffer *find_only_other(const struct booking *k, const struct buffer *own)
+/* What other processes have or had at the address. */
+struct others {
+	unsigned held;
+	struct buffer *last_held;
+	struct buffer *last_freed;  /* of what is not held */
+};
+
+static void keep_latest(struct buffer **p, struct buffer *buffer)
 {
-	struct buffer *buffer, *found = NULL;
+	if (!*p || buffer->since > (*p)->since)
+		*p = buffer;
+}
+
+/* Of the line's type, if it says one. */
+static struct others find_others(const struct booking *k, const struct buffer *own)
+{
+	struct others others = { .held = 0 };
+	struct buffer *buffer;
 
 	for (buffer = k->entry->address.buffers; buffer; buffer = buffer->next) {
-		if (buffer == own || !book_is_held(k->book, buffer))
+		if (buffer == own || (k->line->type != LINE_NO_TYPE && buffer->owner.type != k->line->type))
 			continue;
-		if (found)
-			return NULL;
-		found = buffer;
+		if (book_is_held(k->book, buffer)) {
+			others.held++;
+			keep_latest(&others.last_held, buffer);
+		} else if (buffer->frees > 0) {
+			keep_latest(&others.last_freed, buffer);
+		}
 	}
-	return found;
+	return others;
 }
 
 /* What is to be counted as wrong needs a record, also where nothing is known to have been. */
@@ -543,32 +560,34 @@ static void free_foreign(struct booking *k, struct buffer *other)
 	k->outcome = LINE_FOREIGN_FREE;
 }
 
-static int book_foreign_free(struct booking *k)
+/* Others have something there, but it is not clear whose is meant: nothing is freed. */
+static int refuse_foreign(struct booking *k)
 {
-	struct buffer *other = find_only_other(k, NULL);
-	struct buffer *own;
+	struct buffer *own = own_or_new(k);
 
-	/* Without a type: it was refused, so nothing is freed. */
-	if (other && k->line->type != LINE_NO_TYPE) {
-		free_foreign(k, other);
-		return 0;
-	}
-	own = own_or_new(k);
 	if (!own)
 		return -ENOMEM;
 	fault(k, own, FAULT_FOREIGN_FREE);
+	k->outcome = LINE_FOREIGN_FREE;
 	return 0;
 }
 
-/* The free was booked as it should be, so something was there, if not in this log. */
+static int book_foreign_free(struct booking *k)
+{
+	const struct others others = find_others(k, NULL);
+
+	/* Without a type: it was refused. */
+	if (k->line->type == LINE_NO_TYPE || others.held != 1)
+		return refuse_foreign(k);
+	free_foreign(k, others.last_held);
+	return 0;
+}
+
+/* The free was booked as the process's own, so something of it was there, if not in this log. */
 static int book_free_told(struct booking *k)
 {
-	struct buffer *buffer = find_own(k);
+	struct buffer *buffer = own_or_new(k);
 
-	if (!buffer || !book_is_held(k->book, buffer))
-		buffer = k->line->source == LINE_TABLE ? find_only_other(k, NULL) : buffer;
-	if (!buffer)
-		buffer = own_or_new(k);
 	if (!buffer)
 		return -ENOMEM;
 	if (buffer->size_min == 0)
@@ -587,7 +606,8 @@ static int book_free_told(struct booking *k)
 /* Only reported: what it is has to be found out. */
 static int book_free_reported(struct booking *k)
 {
-	struct buffer *own = find_own(k), *other;
+	struct buffer *own = find_own(k);
+	struct others others;
 
 	if (own && book_is_held(k->book, own)) {
 		unrefer(k, own, 0);
@@ -595,10 +615,20 @@ static int book_free_reported(struct booking *k)
 	}
 	if (own && own->frees > 0)
 		return book_double_free(k);
-	other = find_only_other(k, own);
-	if (!other)
+	/* Circular buffers and kernels are freed by their owners only. */
+	if (k->line->type != LINE_NO_TYPE)
 		return book_unknown_free(k);
-	free_foreign(k, other);
+	others = find_others(k, own);
+	if (others.held > 1)
+		return refuse_foreign(k);
+	if (others.held == 1) {
+		free_foreign(k, others.last_held);
+		return 0;
+	}
+	if (!others.last_freed)
+		return book_unknown_free(k);
+	fault(k, others.last_freed, FAULT_DOUBLE_FREE);
+	k->outcome = LINE_DOUBLE_FREE;
 	return 0;
 }
 

@@ -351,8 +351,26 @@ START_TEST(detail_of_several_processes)
 	take(DETAIL("free 0 - 0x40 -", "7"));
 	expect(64, 5, "gone refs 0 allocs 1 frees 1 double 0 unknown 0 foreign 1 resized 0 reused 0 size 100");
 	expect(64, 6, "gone refs 0 allocs 1 frees 1 double 0 unknown 0 foreign 0 resized 0 reused 0 size 200");
+	/* Nobody has it any more; the one allocated last was 6's. */
 	take(DETAIL("free 0 - 0x40 -", "7"));
-	expect(64, 7, "gone refs 0 allocs 0 frees 0 double 0 unknown 1 foreign 0 resized 0 reused 0 size 0");
+	expect(64, 5, "gone refs 0 allocs 1 frees 1 double 0 unknown 0 foreign 1 resized 0 reused 0 size 100");
+	expect(64, 6, "gone refs 0 allocs 1 frees 1 double 1 unknown 0 foreign 0 resized 0 reused 0 size 200");
+}
+END_TEST
+
+/* Whose is freed would be a guess. */
+START_TEST(detail_of_several_candidates)
+{
+	take(DETAIL("alloc 0 dram 0x40 100", "5"));
+	take(DETAIL("alloc 0 dram 0x40 200", "6"));
+	take(DETAIL("free 0 - 0x40 -", "7"));
+	expect(64, 5, "held refs 1 allocs 1 frees 0 double 0 unknown 0 foreign 0 resized 0 reused 0 size 100");
+	expect(64, 6, "held refs 1 allocs 1 frees 0 double 0 unknown 0 foreign 0 resized 0 reused 0 size 200");
+	expect(64, 7, "gone refs 0 allocs 0 frees 0 double 0 unknown 0 foreign 1 resized 0 reused 0 size 0");
+	take(DETAIL("alloc 0 cb 0x80 100", "5"));
+	take(DETAIL("free 0 cb 0x80 -", "6"));
+	expect(128, 5, "held refs 1 allocs 1 frees 0 double 0 unknown 0 foreign 0 resized 0 reused 0 size 100");
+	expect(128, 6, "gone refs 0 allocs 0 frees 0 double 0 unknown 1 foreign 0 resized 0 reused 0 size 0");
 }
 END_TEST
 
@@ -397,6 +415,13 @@ START_TEST(table_is_believed)
 	expect(80, 5, "gone refs 0 allocs 0 frees 1 double 0 unknown 0 foreign 0 resized 0 reused 0 size 9");
 	take(EVENT "unref 0 dram 0x000000000060 9 5 4");
 	expect(96, 5, "held refs 4 allocs 0 frees 0 double 0 unknown 0 foreign 0 resized 0 reused 0 size 9");
+	/* So what a process frees is its own, though only another one's is known; and of the type that is said. */
+	take(EVENT "alloc 0 dram 0x000000000070 8 5 1");
+	take(EVENT "free 0 dram 0x000000000070 9 6 0");
+	expect(112, 5, "held refs 1 allocs 1 frees 0 double 0 unknown 0 foreign 0 resized 0 reused 0 size 8");
+	expect(112, 6, "gone refs 0 allocs 0 frees 1 double 0 unknown 0 foreign 0 resized 0 reused 0 size 9");
+	take(EVENT "foreign_free 0 l1 0x000000000070 9 7 0");
+	expect(112, 5, "held refs 1 allocs 1 frees 0 double 0 unknown 0 foreign 0 resized 0 reused 0 size 8");
 }
 END_TEST
 
@@ -502,6 +527,7 @@ int main(void)
 	tcase_add_test(books, detail_is_worked_out);
 	tcase_add_test(books, each_fault_has_its_own_line);
 	tcase_add_test(books, detail_of_several_processes);
+	tcase_add_test(books, detail_of_several_candidates);
 	tcase_add_test(books, types_at_one_address);
 	tcase_add_test(books, table_is_believed);
 	tcase_add_test(books, reset_and_exit);
