@@ -68,7 +68,7 @@ with open("/proc/self/maps") as maps:
     def silent(self, loaded, **environment):
         want = dict.fromkeys(FUNCTIONS)
         del want["tag"], want["tag_here"]
-        want.update(enabled=False, tagged=True, counters=[0] * 8)
+        want.update(enabled=False, tagged=True, counters=[0] * 9)
         self.assertEqual([want, loaded], program(self.PROGRAM, **environment)[0])
 
     def test_not_enabled(self):

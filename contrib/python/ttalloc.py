@@ -67,7 +67,8 @@ ARCHITECTURES = {"unknown": 0, "grayskull": 1, "wormhole_b0": 2, "blackhole": 3,
 Totals = collections.namedtuple("Totals", "dram l1 l1_small trace cb kernel")
 Capacity = collections.namedtuple("Capacity", "dram l1 dram_channels dram_per_channel l1_per_core arch")
 Counters = collections.namedtuple("Counters",
-                                  "sent queued dropped uncertain connections failed_attempts stalls rings")
+                                  "sent queued dropped uncertain connections failed_attempts stalls rings "
+                                  "unlogged")
 
 
 class _Totals(ctypes.Structure):
@@ -79,7 +80,7 @@ class _Capacity(ctypes.Structure):
 
 
 class _Counters(ctypes.Structure):
-    _fields_ = [(name, ctypes.c_uint64) for name in Counters._fields] + [("reserved", ctypes.c_uint64 * 8)]
+    _fields_ = [(name, ctypes.c_uint64) for name in Counters._fields] + [("reserved", ctypes.c_uint64 * 7)]
 
 
 # ---- the library ----
