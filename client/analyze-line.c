@@ -390,11 +390,11 @@ static bool parse_freed(struct scan s, struct line *line)
 	return true;
 }
 
-/* "0x40 on device 0 (...)" */
+/* "0x40 on device 0 (...)", or nothing behind it. The F of "10Freed", of two lines in each other, would make it hex. */
 static bool parse_unknown(struct scan s, struct line *line)
 {
 	line->kind = LINE_UNKNOWN_FREE;
-	if (!take_address(&s, line))
+	if (!take_address(&s, line) || (s.at < s.end && *s.at != ' '))
 		return false;
 	take_on_device(&s, line);
 	return true;

@@ -142,6 +142,7 @@ static const char *const garbage[] = {
 	"✗ [PID 1] Freed buffer 1 on device 0 (", "✗ [PID 1] Freed buffer on device 0 (1 bytes, FINAL)",
 	"✗ [PID 1] Freed buffer 1 on device 0 (1 bytes, ref_count=",
 	"⚠ [PID 5] Buffer reused with DIFFERENT size: old=4096 new=8192",
+	"⚠ [PID 5] Deallocation for unknown buffer 1073Freed buffer 4096 on device 0 (9 bytes, FINAL)",
 	"   ✓ Removed 2 buffers (0.008 MB) from PID 100", "the server is dead, removing its buffers",
 	"✓ [CB_ALLOC] Device : +0.25 MB", "[KERNEL_LOAD] Device 1",
 	"    - Buffer 0x1000: 2.0 KB (PID 7, ref_count=1)", "  1732082101.000000 ALLOC size=524288 pid=12345 ref=1",
