@@ -188,7 +188,9 @@ static void print_sizes(FILE *out, const struct buffer *buffer)
 {
 	char text[48];
 
-	if (buffer->size_min == buffer->size_max)
+	if (buffer->size_max == 0)
+		strcpy(text, "-");
+	else if (buffer->size_min == buffer->size_max)
 		snprintf(text, sizeof(text), "%" PRIu64, buffer->size);
 	else
 		snprintf(text, sizeof(text), "%" PRIu64 "..%" PRIu64, buffer->size_min, buffer->size_max);
@@ -370,6 +372,15 @@ static void json_string_or_null(FILE *out, const char *key, const char *text)
 		escape_json(out, text);
 }
 
+/* No buffer has size 0. */
+static void json_size(FILE *out, const char *key, uint64_t size)
+{
+	if (size > 0)
+		fprintf(out, ", \"%s\": %" PRIu64, key, size);
+	else
+		fprintf(out, ", \"%s\": null", key);
+}
+
 static void json_device(FILE *out, int32_t device)
 {
 	if (device == LINE_NO_DEVICE)
@@ -417,8 +428,9 @@ static void json_found(FILE *out, const struct lists *lists, const struct findin
 
 	fprintf(out, "\n        {\"address\": \"0x%012" PRIx64 "\"", found->address->value);
 	json_string_or_null(out, "type", line_type_name(buffer->type));
-	fprintf(out, ", \"size\": %" PRIu64 ", \"size_min\": %" PRIu64 ", \"size_max\": %" PRIu64, buffer->size,
-		buffer->size_min, buffer->size_max);
+	json_size(out, "size", buffer->size);
+	json_size(out, "size_min", buffer->size_min);
+	json_size(out, "size_max", buffer->size_max);
 	json_pid(out, buffer->pid);
 	fprintf(out, ", \"ended\": %s, \"refs\": %" PRIu32 ", \"allocs\": %" PRIu32 ", \"frees\": %" PRIu32,
 		book_is_left(lists->book, buffer) ? "true" : "false", buffer->refs, buffer->allocs, buffer->frees);
@@ -489,7 +501,8 @@ static int json_moment(void *arg, const struct moment *m)
 	json_place(t->out, t->options, &m->place);
 	json_string_or_null(t->out, "kind", line_kind_name(m->kind));
 	json_string_or_null(t->out, "type", line_type_name(m->type));
-	fprintf(t->out, ", \"size\": %" PRIu64 ", \"refs\": %" PRIu32, m->size, m->refs);
+	json_size(t->out, "size", m->size);
+	fprintf(t->out, ", \"refs\": %" PRIu32, m->refs);
 	json_pid(t->out, m->pid);
 	json_origin(t->out, m->origin);
 	fputc('}', t->out);

@@ -15,6 +15,7 @@
 
 #include "client/analyze-book.h"
 #include "client/analyze-report.h"
+#include "client/escape.h"
 #include "client/ttalloc-cmd.h"
 
 #define TOP_DEFAULT 20
@@ -68,6 +69,17 @@ static int bad_usage(const char *format, ...)
 	return -EINVAL;
 }
 
+/* What getopt_long() did not take; `last` is where it stands. */
+static int bad_option(int c, const char *last)
+{
+	if (c == ':')
+		return bad_usage("%s needs a value", last);
+	if (optopt >= 256)
+		return bad_usage("%.*s takes no value", (int)strcspn(last, "="), last);
+	/* Several letters behind one - : getopt_long() may still stand before them. */
+	return optopt ? bad_usage("unknown option -%c", optopt) : bad_usage("unknown option %s", last);
+}
+
 static int parse_number(const char *option, const char *text, int base, uint64_t max, uint64_t *vp)
 {
 	char *end;
@@ -102,7 +114,8 @@ static int parse_device(const char *text, int32_t *devicep)
 /* 0: go on; 1: done, exit successfully; -EINVAL: said why. */
 static int parse_options(int argc, char **argv, struct settings *s)
 {
-	enum { ADDRESS, DEVICE, TOP, ALL, JSON, FAIL, HELP };
+	/* Beyond characters: what is not is a short option, and there are none. */
+	enum { ADDRESS = 256, DEVICE, TOP, ALL, JSON, FAIL, HELP };
 	static const struct option options[] = {
 		{ "address", required_argument, NULL, ADDRESS },
 		{ "device", required_argument, NULL, DEVICE },
@@ -136,7 +149,7 @@ static int parse_options(int argc, char **argv, struct settings *s)
 			print_help();
 			return 1;
 		} else {
-			return bad_usage(c == ':' ? "%s needs a value" : "unknown option %s", argv[optind - 1]);
+			return bad_option(c, argv[optind - 1]);
 		}
 	}
 	if (r == 0 && optind == argc)
@@ -148,7 +161,9 @@ static int parse_options(int argc, char **argv, struct settings *s)
 
 static int complain(const char *what, int error)
 {
-	fprintf(stderr, "ttalloc analyze: %s: %s\n", what, strerror(-error));
+	fputs("ttalloc analyze: ", stderr);
+	escape_print(stderr, what);
+	fprintf(stderr, ": %s\n", strerror(-error));
 	return error;
 }
 

@@ -86,6 +86,18 @@ status 2 analyze --device -1 x
 status 2 analyze --device 99999999999 x
 status 2 analyze --top many x
 [ -s "$t/err" ] && [ ! -s "$t/out" ] || fail "a wrong option is not said on standard error alone"
+# said WANTED ARGUMENT...: on standard error, of a wrong usage
+said() {
+	words=$1
+	shift
+	status 2 "$@"
+	[ "$(cat "$t/err")" = "ttalloc analyze: $words; see --help" ] || fail "$*: says $(cat "$t/err")"
+}
+said 'unknown option --nonsense' analyze --nonsense x
+said 'unknown option -n' analyze -nonsense x
+said 'unknown option -x' analyze -x x
+said '--json takes no value' analyze --json=5 x
+said '--top needs a value' analyze x --top
 status 0 analyze analyze-server.log
 status 23 analyze --fail-on-leak analyze-server.log
 status 23 analyze --fail-on-leak --top 0 --json analyze-server.log
@@ -121,6 +133,8 @@ json 'j["lines"] == 0 and j["devices"] == []' "$t/empty"
 "$ttalloc" analyze "$t/bytes" >"$t/out" || fail "any bytes as text: exit status $?"
 [ -z "$(tr -d '\n\40-\176\200-\377' <"$t/out")" ] || fail "control characters in the text"
 grep -q '%FF%C0%80"\\%C2%1B' "$t/out" || fail "any bytes as text: $(cat "$t/out")"
+"$ttalloc" analyze "$(printf 'miss\033[31ming')" 2>"$t/err" >"$t/out"
+grep -q 'miss%1B\[31ming: ' "$t/err" || fail "control characters of a name: $(cat "$t/err")"
 # A name with everything that has to be escaped.
 name=$(printf 'a"b\\c\td\n\351.log')
 cp analyze-hex.log "$t/$name"
