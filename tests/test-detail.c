@@ -440,6 +440,22 @@ START_TEST(device_is_not_written_to)
 }
 END_TEST
 
+static int log_descriptor(pid_t pid)
+{
+	char name[32], target[256];
+	ssize_t n;
+	int fd;
+
+	for (fd = 0; fd < 64; fd++) {
+		snprintf(name, sizeof(name), "/proc/self/fd/%d", fd);
+		n = readlink(name, target, sizeof(target) - 1);
+		target[n > 0 ? n : 0] = 0;
+		if (strcmp(target, log_of(pid)) == 0)
+			return fd;
+	}
+	return -1;
+}
+
 static void forks(void)
 {
 	struct ttalloc *t = open_instance();
@@ -449,6 +465,7 @@ static void forks(void)
 	child = fork();
 	NEED(child >= 0);
 	if (child == 0) {
+		NEED(log_descriptor(getppid()) < 0);
 		report(t, 10, 12);
 		NEED(unlogged(t) == 0);
 		_exit(0);
@@ -691,21 +708,24 @@ START_TEST(limit_below_the_header_does_not_kill)
 }
 END_TEST
 
-static int log_descriptor(void)
+/* What the program prints to its standard output must not end up in the log. */
+static void without_standard(void)
 {
-	char name[32], target[256];
-	ssize_t n;
-	int fd;
+	struct ttalloc *t = open_instance();
 
-	for (fd = 3; fd < 64; fd++) {
-		snprintf(name, sizeof(name), "/proc/self/fd/%d", fd);
-		n = readlink(name, target, sizeof(target) - 1);
-		target[n > 0 ? n : 0] = 0;
-		if (strcmp(target, log_of(getpid())) == 0)
-			return fd;
-	}
-	return -1;
+	close(STDIN_FILENO);
+	close(STDOUT_FILENO);
+	report(t, 1, 1);
+	NEED(log_descriptor(getpid()) > STDERR_FILENO);
+	NEED(fcntl(STDIN_FILENO, F_GETFD) < 0 && fcntl(STDOUT_FILENO, F_GETFD) < 0);
+	ttalloc_close(t);
 }
+
+START_TEST(descriptor_is_no_standard_one)
+{
+	run(without_standard, "1", "%p.log");
+}
+END_TEST
 
 static void stolen(void)
 {
@@ -713,7 +733,7 @@ static void stolen(void)
 	int fd, other;
 
 	report(t, 1, 1);
-	fd = log_descriptor();
+	fd = log_descriptor(getpid());
 	NEED(fd >= 3 && (fcntl(fd, F_GETFD) & FD_CLOEXEC));
 	make_file(in_dir("other"));
 	other = open(in_dir("other"), O_WRONLY | O_APPEND);
@@ -801,6 +821,7 @@ int main(void)
 	tcase_add_test(tc, limit_of_file_size_does_not_kill);
 	tcase_add_test(tc, limit_of_file_size_is_said);
 	tcase_add_loop_test(tc, limit_below_the_header_does_not_kill, 0, 2);
+	tcase_add_test(tc, descriptor_is_no_standard_one);
 	tcase_add_test(tc, stolen_descriptor_is_not_written_to);
 	tcase_add_test(tc, handler_in_the_middle_of_a_line);
 	tcase_add_test(tc, handler_in_the_middle_of_opening);
