@@ -32,12 +32,14 @@
  * lines of other threads that are under way. */
 #define MARGIN (16 * 1024)
 
+#define NEVER UINT64_MAX
+
 #define HEADER "# time seq kind device type address size pid refs tid class caller tag\n"
 
 /* Of the process. All but the template starts anew in a forked child. */
 static struct {
 	_Atomic int fd;               /* -1: not open */
-	_Atomic bool given_up;        /* there is no file and there will be none */
+	_Atomic uint64_t try_at;      /* losses at which it is tried to make the file; NEVER */
 	dev_t dev;                    /* of the file, to recognise a descriptor that somebody else closed */
 	ino_t ino;
 	pid_t pid;
@@ -86,7 +88,7 @@ void detail_setup(void)
 		strcpy(template + n, name);
 	} else {
 		template[0] = 0;
-		atomic_store(&file.given_up, true);
+		atomic_store(&file.try_at, NEVER);
 	}
 }
 
@@ -248,6 +250,12 @@ static ssize_t write_quietly(int fd, const char *text, size_t length)
 	return n;
 }
 
+/* Whether it is time to make the file. A failure may be over later, but to try again must not cost much. */
+static bool is_due(void)
+{
+	return atomic_load(&file.fd) < 0 && atomic_load(&file.lost) >= atomic_load(&file.try_at);
+}
+
 /* The descriptors' lock is held. */
 static void open_file(void)
 {
@@ -255,7 +263,7 @@ static void open_file(void)
 	struct stat st;
 	int fd;
 
-	if (atomic_load(&file.fd) >= 0 || atomic_load(&file.given_up))
+	if (!is_due())
 		return;
 	file.pid = getpid();
 	expand(file.pid);
@@ -266,7 +274,7 @@ static void open_file(void)
 		fd = -1;
 	}
 	if (fd < 0) {
-		atomic_store(&file.given_up, true);
+		atomic_store(&file.try_at, 2 * atomic_load(&file.lost) + 1);
 		return;
 	}
 	file.dev = st.st_dev;
@@ -280,7 +288,7 @@ static int ready(uint64_t *sizep)
 	int fd = atomic_load(&file.fd);
 
 	/* A handler that has interrupted somebody who opens or closes a descriptor cannot wait for him. */
-	if (fd < 0 && !atomic_load(&file.given_up) && ring_self.descriptors == 0) {
+	if (is_due() && ring_self.descriptors == 0) {
 		uplink_descriptors_lock();
 		open_file();
 		uplink_descriptors_unlock();
@@ -299,7 +307,7 @@ void detail_forked(void)
 	if (is_ours(fd, &size))
 		close(fd);
 	atomic_store(&file.fd, -1);
-	atomic_store(&file.given_up, template[0] == 0);
+	atomic_store(&file.try_at, template[0] ? 0 : NEVER);
 	atomic_store(&file.torn, false);
 	atomic_store(&file.reserved, 0);
 	atomic_store(&file.events, 0);

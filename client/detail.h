@@ -7,7 +7,7 @@
  *
  * Promises:
  *  - The file is always a new one, made at the first event: no link is followed, nothing that exists is written to.
- *    A forked child makes its own at its first event.
+ *    A forked child makes its own at its first event. What fails is tried again when the losses have doubled.
  *  - A line is one write(2) to a file that is open for appending: lines of several threads are not mixed up.
  *  - The process is never killed (SIGXFSZ), and never waits but for the file system itself.
  *  - What could not be written is counted, and a line of kind `lost` says how much it was. Room for such lines is

@@ -56,6 +56,7 @@
  * `ttalloc analyze` reads it. The file is $TTALLOC_LOG, in which %p stands for the number of the process and %% for %;
  * without it, ttalloc-%p.log in $TMPDIR or /tmp. It is made at the first event, with mode 0600; it is always a new one:
  * nothing that exists is written to, no link is followed, and where the name is taken .1, .2 ... up to .99 is appended.
+ * If it cannot be made that is tried again, each time after twice as many events.
  * A forked child, or another program after exec(), makes one of its own. Each line is one write(2) and costs some us:
  * the 10 ns above, and "no system call", are not for a process with a detailed log. Nothing else changes: an event call
  * does not fail visibly, does not raise SIGXFSZ, may be in a signal handler, and waits for nothing but the file system.

@@ -425,6 +425,33 @@ START_TEST(file_that_cannot_be_made_is_counted)
 }
 END_TEST
 
+/* No descriptor was free, and then there are some: what was lost is in the log. */
+static void late(void)
+{
+	struct ttalloc *t = open_instance();
+	struct rlimit limit, none;
+
+	NEED(getrlimit(RLIMIT_NOFILE, &limit) == 0);
+	none = limit;
+	none.rlim_cur = 0;
+	NEED(setrlimit(RLIMIT_NOFILE, &none) == 0);
+	report(t, 1, 100);
+	NEED(unlogged(t) == 100);
+	NEED(setrlimit(RLIMIT_NOFILE, &limit) == 0);
+	report(t, 101, 200);
+	NEED(unlogged(t) >= 100 && unlogged(t) < 200);
+	read_log(log_of(getpid()));
+	NEED(lost_in_log() == unlogged(t));
+	NEED(line_count == 1 + 200 - unlogged(t));
+	ttalloc_close(t);
+}
+
+START_TEST(file_that_cannot_be_made_is_tried_again)
+{
+	run(late, "1", "%p.log");
+}
+END_TEST
+
 /* One of the test's own: a library gone wrong, run by root, must not harm /dev/full. */
 static void device(void)
 {
@@ -811,6 +838,7 @@ int main(void)
 	tcase_add_test(tc, default_name_has_the_pid);
 	tcase_add_loop_test(tc, nothing_that_exists_is_written_to, 0, 4);
 	tcase_add_loop_test(tc, file_that_cannot_be_made_is_counted, 0, 2);
+	tcase_add_test(tc, file_that_cannot_be_made_is_tried_again);
 	tcase_add_test(tc, device_is_not_written_to);
 	tcase_add_test(tc, child_has_its_own_file);
 	tcase_add_test(tc, child_with_the_same_name_has_its_own_file);
