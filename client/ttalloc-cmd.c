@@ -12,6 +12,9 @@ static const struct subcommand {
 	int (*run)(int argc, char **argv);
 	const char *help;
 } subcommands[] = {
+	{ "run", cmd_run, "run a command and say what device memory it leaks" },
+	{ "leaks", cmd_leaks, "what a ttallocd suspects to be leaked" },
+	{ "diff", cmd_diff, "what has come and gone between two dumps or marks" },
 	{ "analyze", cmd_analyze, "what a log says about leaks, double frees and addresses" },
 };
 

@@ -15,5 +15,8 @@ enum {
 
 /* argv[0] is the name of the subcommand. */
 int cmd_analyze(int argc, char **argv);
+int cmd_diff(int argc, char **argv);
+int cmd_leaks(int argc, char **argv);
+int cmd_run(int argc, char **argv);
 
 #endif

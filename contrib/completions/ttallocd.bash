@@ -30,17 +30,26 @@ _ttalloc_workload()
 
 _ttalloc()
 {
-	local word=${COMP_WORDS[COMP_CWORD]}
+	local word=${COMP_WORDS[COMP_CWORD]} leak="--mount --format --report --baseline --write-baseline --suppressions --known
+		--fail-on-leak --exit-code --help"
+	local -A options=(
+		[analyze]="--address --device --top --all --json --fail-on-leak --help"
+		[run]="$leak --private"
+		[leaks]="$leak --no-scan"
+		[diff]="--mount --format --help"
+	)
 
 	if [ "$COMP_CWORD" -eq 1 ]; then
-		mapfile -t COMPREPLY < <(compgen -W "analyze --version --help" -- "$word")
+		mapfile -t COMPREPLY < <(compgen -W "run leaks diff analyze --version --help" -- "$word")
 		return
 	fi
 	case ${COMP_WORDS[COMP_CWORD - 1]} in
-	--address | --device | --top) COMPREPLY=() ;;
+	--address | --device | --top | --exit-code) COMPREPLY=() ;;
+	--mount) mapfile -t COMPREPLY < <(compgen -d -- "$word") ;;
+	--format) mapfile -t COMPREPLY < <(compgen -W "text json junit" -- "$word") ;;
 	*) case $word in
-	   -*) mapfile -t COMPREPLY < <(compgen -W "--address --device --top --all --json --fail-on-leak --help" -- "$word") ;;
-	   *) mapfile -t COMPREPLY < <(compgen -f -- "$word") ;;
+	   -*) mapfile -t COMPREPLY < <(compgen -W "${options[${COMP_WORDS[1]}]-}" -- "$word") ;;
+	   *) mapfile -t COMPREPLY < <(compgen -c -f -- "$word") ;;
 	   esac ;;
 	esac
 }

@@ -1,0 +1,287 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * diff.c - ttalloc diff: what has come and gone between two dumps, tables or marks.
+ */
+#include <errno.h>
+#include <getopt.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "client/escape.h"
+#include "client/leak-diff.h"
+#include "client/mount.h"
+#include "client/ttalloc-cmd.h"
+
+static const char who[] = "ttalloc diff";
+
+struct settings {
+	const char *mount;
+	bool json;
+	const char *name[2];
+};
+
+struct side {
+	const char *name;
+	bool is_dump;
+	struct leak_list list;
+};
+
+/* --- options --- */
+
+static int bad_usage(const char *what, const char *word)
+{
+	fprintf(stderr, "%s: %s %s; see --help\n", who, what, word);
+	return -EINVAL;
+}
+
+static int print_help(void)
+{
+	printf("Usage: ttalloc diff [OPTION]... A [B]\n"
+	       "Says what has come, gone and grown from A to B. Each is a dump, a table like allocs, or a copy of\n"
+	       "one; mark:NAME, what is held of what came since a mark; or now, which B is if it is not given.\n\n"
+	       "  --mount DIR   where ttallocd is mounted ($TTALLOC_MOUNT, else " MOUNT_DEFAULT ")\n"
+	       "  --format F    text or json (text)\n"
+	       "  --help\n");
+	return 1;
+}
+
+/* 0: go on; 1: done, exit successfully; -EINVAL: said why. */
+static int parse_options(int argc, char **argv, struct settings *s)
+{
+	enum { MOUNT = 1, FORMAT, HELP };
+	static const struct option options[] = {
+		{ "mount", required_argument, NULL, MOUNT },
+		{ "format", required_argument, NULL, FORMAT },
+		{ "help", no_argument, NULL, HELP },
+		{ 0 },
+	};
+	int c;
+
+	opterr = 0;
+	while ((c = getopt_long(argc, argv, ":", options, NULL)) != -1) {
+		if (c == HELP)
+			return print_help();
+		else if (c == MOUNT)
+			s->mount = optarg;
+		else if (c == FORMAT && (strcmp(optarg, "json") == 0 || strcmp(optarg, "text") == 0))
+			s->json = *optarg == 'j';
+		else if (c == FORMAT)
+			return bad_usage("--format: neither text nor json:", optarg);
+		else
+			return c == ':' ? bad_usage("no value for", argv[optind - 1]) :
+					  bad_usage("unknown option", argv[optind - 1]);
+	}
+	if (optind == argc)
+		return bad_usage("nothing to compare", "is given");
+	if (argc - optind > 2)
+		return bad_usage("unexpected", argv[optind + 2]);
+	s->name[0] = argv[optind];
+	s->name[1] = argc - optind == 2 ? argv[optind + 1] : "now";
+	return 0;
+}
+
+/* --- reading --- */
+
+static int path_of(const struct settings *s, const char *name, char **pathp)
+{
+	struct stat st;
+	int r;
+
+	if (strcmp(name, "now") == 0)
+		r = asprintf(pathp, "%s/allocs", mount_path(s->mount));
+	else if (strncmp(name, "mark:", 5) == 0)
+		r = asprintf(pathp, "%s/marks/%s/allocs", mount_path(s->mount), name + 5);
+	else if (stat(name, &st) == 0 && S_ISDIR(st.st_mode))
+		r = asprintf(pathp, "%s/allocs", name);
+	else
+		r = asprintf(pathp, "%s", name);
+	return r < 0 ? -ENOMEM : 0;
+}
+
+/* 0, or -errno that was complained of. */
+static int read_side(const struct settings *s, const char *name, struct side *side)
+{
+	char *path = NULL, *text = NULL;
+	int r = path_of(s, name, &path);
+
+	*side = (struct side){ .name = name };
+	if (r == 0)
+		r = read_whole(path, &text);
+	if (r == 0) {
+		side->is_dump = *text != '#';
+		r = side->is_dump ? leak_dump_read(&side->list, text) : leak_list_read(&side->list, text);
+	}
+	if (r == -EPROTO)
+		fprintf(stderr, "%s: %s is neither a dump nor a table of buffers\n", who, path);
+	else if (r < 0)
+		fprintf(stderr, "%s: %s: %s\n", who, path ? path : name, strerror(-r));
+	free(path);
+	free(text);
+	return r;
+}
+
+/* --- for people --- */
+
+static void print_change(int width, uint64_t before, uint64_t after)
+{
+	const bool less = after < before;
+
+	printf(" %*" PRIu64 " %c%-12" PRIu64, width, after, less ? '-' : '+', less ? before - after : after - before);
+}
+
+static void print_row(const struct diff_row *row)
+{
+	printf("%-44s", row->key);
+	print_change(8, row->before.count, row->after.count);
+	print_change(16, row->before.bytes, row->after.bytes);
+	printf("  came %" PRIu64 ", went %" PRIu64, row->came.count, row->went.count);
+	if (row->resized)
+		printf(", resized %" PRIu64, row->resized);
+	putchar('\n');
+}
+
+static void print_where(const struct stacks *stacks, const struct leak *leak)
+{
+	const struct stack *stack = stacks_find(stacks, leak->site);
+	size_t i;
+
+	for (i = 0; stack && i < stack->count && i < 3; i++) {
+		if (strcmp(stack->frames[i].function, "-") == 0)
+			continue;
+		printf("    #%zu ", i);
+		escape_print(stdout, stack->frames[i].function);
+		putchar('\n');
+	}
+	if (strcmp(leak->tag, "-") != 0) {
+		fputs("    tag ", stdout);
+		escape_print(stdout, leak->tag);
+		putchar('\n');
+	}
+}
+
+static void print_text(const struct diff *d, const struct side side[2], const struct stacks *stacks)
+{
+	size_t i;
+
+	fputs("from ", stdout);
+	escape_print(stdout, side[0].name);
+	fputs(" to ", stdout);
+	escape_print(stdout, side[1].name);
+	printf("\n\n%-44s %8s %-13s %16s %-13s\n", "device/type", "buffers", "", "bytes", "");
+	for (i = 0; i < d->device_count; i++)
+		print_row(&d->devices[i]);
+	if (d->group_count > 0)
+		printf("\n%-44s %8s %-13s %16s %-13s\n", "call site or class", "buffers", "", "bytes", "");
+	for (i = 0; i < d->group_count; i++) {
+		print_row(&d->groups[i]);
+		print_where(stacks, d->groups[i].leak);
+	}
+	if (side[0].is_dump || side[1].is_dump)
+		puts("\nSizes in dumps are rounded, and so are these sums.");
+	printf("\n%" PRIu64 " buffer%s came, %" PRIu64 " went; %" PRIu64 " bytes came, %" PRIu64 " went\n", d->total.came.count,
+	       d->total.came.count == 1 ? "" : "s", d->total.went.count, d->total.came.bytes, d->total.went.bytes);
+}
+
+/* --- JSON --- */
+
+static void json_sum(const char *key, const struct leak_sum *sum)
+{
+	printf(", \"%s\": {\"count\": %" PRIu64 ", \"bytes\": %" PRIu64 "}", key, sum->count, sum->bytes);
+}
+
+static void json_row(const struct diff_row *row)
+{
+	fputs("{\"key\": ", stdout);
+	escape_json(stdout, row->key);
+	json_sum("before", &row->before);
+	json_sum("after", &row->after);
+	json_sum("came", &row->came);
+	json_sum("went", &row->went);
+	printf(", \"resized\": %" PRIu64 "}", row->resized);
+}
+
+static void json_rows(const char *key, const struct diff_row *rows, size_t count)
+{
+	size_t i;
+
+	printf(",\n  \"%s\": [", key);
+	for (i = 0; i < count; i++) {
+		fputs(i ? ",\n    " : "\n    ", stdout);
+		json_row(&rows[i]);
+	}
+	putchar(']');
+}
+
+static void print_json(const struct diff *d, const struct side side[2])
+{
+	fputs("{\n  \"from\": ", stdout);
+	escape_json(stdout, side[0].name);
+	fputs(",\n  \"to\": ", stdout);
+	escape_json(stdout, side[1].name);
+	printf(",\n  \"exact\": %s", side[0].is_dump || side[1].is_dump ? "false" : "true");
+	json_rows("devices", d->devices, d->device_count);
+	json_rows("groups", d->groups, d->group_count);
+	fputs(",\n  \"total\": ", stdout);
+	json_row(&d->total);
+	puts("\n}");
+}
+
+/* --- the whole --- */
+
+/* Names of call sites, if the mount that has them is there. */
+static void read_stacks(const struct settings *s, struct leak_list *list, struct stacks *stacks)
+{
+	struct leak_groups groups;
+	struct mount m;
+
+	*stacks = (struct stacks){ 0 };
+	if (mount_open(&m, mount_path(s->mount)) < 0)
+		return;
+	/* Which puts the list in the order that stacks want. */
+	if (leak_groups_make(&groups, list) == 0) {
+		leak_groups_free(&groups);
+		mount_stacks(&m, list, stacks);
+	}
+	mount_close(&m);
+}
+
+static int compare(const struct settings *s, struct side side[2])
+{
+	const bool with_sites = !side[0].is_dump && !side[1].is_dump;
+	struct stacks stacks = { 0 };
+	struct diff d;
+
+	if (with_sites && !s->json)
+		read_stacks(s, &side[1].list, &stacks);
+	if (diff_make(&d, &side[0].list, &side[1].list, with_sites) < 0) {
+		fprintf(stderr, "%s: %s\n", who, strerror(ENOMEM));
+		stacks_free(&stacks);
+		return CMD_FAILED;
+	}
+	if (s->json)
+		print_json(&d, side);
+	else
+		print_text(&d, side, &stacks);
+	diff_free(&d);
+	stacks_free(&stacks);
+	return CMD_OK;
+}
+
+int cmd_diff(int argc, char **argv)
+{
+	struct settings s = { 0 };
+	struct side side[2] = { 0 };
+	int r = parse_options(argc, argv, &s);
+
+	if (r != 0)
+		return r == 1 ? CMD_OK : CMD_USAGE;
+	if (read_side(&s, s.name[0], &side[0]) == 0 && read_side(&s, s.name[1], &side[1]) == 0)
+		r = compare(&s, side);
+	else
+		r = CMD_FAILED;
+	leak_list_free(&side[0].list);
+	leak_list_free(&side[1].list);
+	return r;
+}

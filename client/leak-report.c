@@ -1,0 +1,564 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * leak-report.c - see leak-report.h.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "client/escape.h"
+#include "client/leak-report.h"
+
+#define FRAMES_SHOWN 12
+
+const char *const leak_format_names[LEAK_FORMATS] = { "text", "json", "junit" };
+
+/* --- sums --- */
+
+static void sum_add(struct leak_sum *sum, uint64_t count, uint64_t bytes)
+{
+	sum->count += count;
+	if (__builtin_add_overflow(sum->bytes, bytes, &sum->bytes))
+		sum->bytes = UINT64_MAX;
+}
+
+static struct leak_device *device_of(struct leak_report *r, uint32_t device)
+{
+	struct leak_device *devices;
+	size_t i = 0;
+
+	while (i < r->device_count && r->devices[i].device < device)
+		i++;
+	if (i < r->device_count && r->devices[i].device == device)
+		return &r->devices[i];
+	devices = reallocarray(r->devices, r->device_count + 1, sizeof(*devices));
+	if (!devices)
+		return NULL;
+	memmove(devices + i + 1, devices + i, (r->device_count - i) * sizeof(*devices));
+	devices[i] = (struct leak_device){ .device = device };
+	r->devices = devices;
+	r->device_count++;
+	return &devices[i];
+}
+
+int leak_report_sums(struct leak_report *r, const struct leak_list *list, const struct known *known)
+{
+	struct leak_device *d;
+	size_t i;
+
+	for (i = 0; i < list->count; i++) {
+		if (list->leaks[i].suppressed) {
+			sum_add(&r->suppressed, 1, list->leaks[i].size);
+			continue;
+		}
+		sum_add(&r->all, 1, list->leaks[i].size);
+		d = device_of(r, list->leaks[i].device);
+		if (!d)
+			return -ENOMEM;
+		sum_add(&d->sum, 1, list->leaks[i].size);
+	}
+	for (i = 0; i < r->device_count; i++)
+		r->devices[i].known = known_find_device(known, r->devices[i].device, r->devices[i].sum.count,
+							r->devices[i].sum.bytes);
+	for (i = 0; i < r->groups->count; i++)
+		if (r->groups->groups[i].fails)
+			sum_add(&r->failing, r->groups->groups[i].count, r->groups->groups[i].bytes);
+	return 0;
+}
+
+void leak_report_deinit(struct leak_report *r)
+{
+	free(r->devices);
+	r->devices = NULL;
+}
+
+void leak_report_note(struct leak_report *r, const char *note)
+{
+	if (r->note_count < LEAK_NOTES)
+		r->notes[r->note_count++] = note;
+}
+
+static uint64_t unseen(const struct baseline *b)
+{
+	uint64_t n = 0;
+	size_t i;
+
+	for (i = 0; b && i < b->count; i++)
+		n += !b->list[i].seen;
+	return n;
+}
+
+static uint64_t failing_groups(const struct leak_report *r)
+{
+	uint64_t n = 0;
+	size_t i;
+
+	for (i = 0; i < r->groups->count; i++)
+		n += r->groups->groups[i].fails;
+	return n;
+}
+
+/* --- for people --- */
+
+static const char *plural(uint64_t n)
+{
+	return n == 1 ? "" : "s";
+}
+
+/* "3 buffers, 12288 bytes" */
+static void print_sum(FILE *out, const struct leak_sum *sum)
+{
+	static const char units[] = "KMGTPE";
+	double value = (double)sum->bytes;
+	unsigned unit = 0;
+
+	fprintf(out, "%" PRIu64 " buffer%s, %" PRIu64 " byte%s", sum->count, plural(sum->count), sum->bytes,
+		plural(sum->bytes));
+	if (sum->bytes < 1024)
+		return;
+	for (value /= 1024; value >= 1023.95; value /= 1024)
+		unit++;
+	fprintf(out, " (%.1f %ciB)", value, units[unit]);
+}
+
+static void print_values(FILE *out, const char *before, const struct leak_values *v, bool with_times)
+{
+	unsigned i;
+
+	for (i = 0; i < v->count; i++) {
+		fputs(i ? ", " : before, out);
+		escape_print(out, v->value[i]);
+		if (with_times && v->count > 1)
+			fprintf(out, " %" PRIu64, v->times[i]);
+	}
+	if (v->more)
+		fputs(", ...", out);
+}
+
+static void print_range(FILE *out, const char *before, uint64_t min, uint64_t max)
+{
+	fprintf(out, "%s%" PRIu64, before, min);
+	if (max != min)
+		fprintf(out, "..%" PRIu64, max);
+}
+
+static void print_frames(FILE *out, const struct stack *stack)
+{
+	const struct frame *f;
+	size_t i;
+
+	for (i = 0; stack && i < stack->count && i < FRAMES_SHOWN; i++) {
+		f = &stack->frames[i];
+		fprintf(out, "    #%zu ", i);
+		if (strcmp(f->function, "-") != 0) {
+			escape_print(out, f->function);
+		} else {
+			if (strcmp(f->module, "-") != 0) {
+				escape_print(out, f->module);
+				fputc('+', out);
+			}
+			escape_print(out, f->offset);
+		}
+		fputc('\n', out);
+	}
+	if (stack && i < stack->count)
+		fprintf(out, "    ... %zu more\n", stack->count - i);
+}
+
+static void print_judgement(FILE *out, const struct leak_group *g)
+{
+	if (g->known) {
+		fputs("    probably ", out);
+		escape_print(out, g->known->text);
+		fputs(" [", out);
+		escape_print(out, g->known->name);
+		fputs("]\n", out);
+	}
+	if (g->in_baseline)
+		fprintf(out, "    %s: %" PRIu64 " buffer%s, %" PRIu64 " bytes are in the baseline\n",
+			g->fails ? "more than known" : "known", g->baseline.count, plural(g->baseline.count),
+			g->baseline.bytes);
+}
+
+static void print_group(FILE *out, const struct leak_group *g)
+{
+	const struct leak_sum sum = { g->count, g->bytes };
+
+	fputc('\n', out);
+	print_sum(out, &sum);
+	fprintf(out, "  %s", g->first->type);
+	print_range(out, g->device_min == g->device_max ? " of device " : " of devices ", g->device_min, g->device_max);
+	print_values(out, ": ", &g->reasons, true);
+	fputs("\n    at ", out);
+	escape_print(out, g->key);
+	print_range(out, ", size ", g->size_min, g->size_max);
+	fprintf(out, ", of %" PRIu32 " process%s", g->pids, g->pids == 1 ? "" : "es");
+	print_values(out, " ", &g->comms, false);
+	print_values(out, g->tags.count == 1 && !g->tags.more ? ", tag " : ", tags ", &g->tags, true);
+	fputc('\n', out);
+	print_frames(out, g->stack);
+	print_judgement(out, g);
+}
+
+static void print_devices(FILE *out, const struct leak_report *r)
+{
+	size_t i;
+
+	for (i = 0; i < r->device_count; i++) {
+		fprintf(out, "%sdevice %" PRIu32 ": ", i ? "" : "\n", r->devices[i].device);
+		print_sum(out, &r->devices[i].sum);
+		fputc('\n', out);
+		if (r->devices[i].known) {
+			fputs("    probably ", out);
+			escape_print(out, r->devices[i].known->text);
+			fputs(" [", out);
+			escape_print(out, r->devices[i].known->name);
+			fputs("]\n", out);
+		}
+	}
+}
+
+static void print_suppressed(FILE *out, const struct leak_report *r)
+{
+	const struct suppressions *s = r->suppressions;
+	struct leak_sum sum;
+	size_t i;
+
+	for (i = 0; i < s->count; i++) {
+		if (s->list[i].count == 0)
+			continue;
+		sum = (struct leak_sum){ s->list[i].count, s->list[i].bytes };
+		fputs("suppressed: ", out);
+		print_sum(out, &sum);
+		fputs(" by leak:", out);
+		escape_print(out, s->list[i].pattern);
+		fputc('\n', out);
+	}
+}
+
+static void print_outside(FILE *out, const char *what, const struct leak_sum *sum)
+{
+	if (sum->count == 0)
+		return;
+	fputs("not counted: ", out);
+	print_sum(out, sum);
+	fprintf(out, " %s\n", what);
+}
+
+static const char strangers[] = "of processes of which it is not known who started them";
+static const char others[] = "of processes that the command did not start";
+
+static void write_text(FILE *out, const struct leak_report *r)
+{
+	unsigned i;
+
+	if (r->groups->count > 0) {
+		fputs(r->who, out);
+		fputs(": what is still held, the largest first\n", out);
+	}
+	for (i = 0; i < r->groups->count; i++)
+		print_group(out, &r->groups->groups[i]);
+	print_devices(out, r);
+	print_suppressed(out, r);
+	print_outside(out, strangers, &r->strangers);
+	print_outside(out, others, &r->others);
+	if (unseen(r->baseline) > 0)
+		fprintf(out, "the baseline has %" PRIu64 " line%s that %s not seen this time\n", unseen(r->baseline),
+			plural(unseen(r->baseline)), unseen(r->baseline) == 1 ? "was" : "were");
+	for (i = 0; i < r->note_count; i++)
+		fprintf(out, "%s\n", r->notes[i]);
+	leak_report_line(out, r);
+}
+
+void leak_report_line(FILE *out, const struct leak_report *r)
+{
+	fprintf(out, "%s: ", r->who);
+	if (r->all.count == 0) {
+		fputs("no leaks", out);
+	} else {
+		print_sum(out, &r->all);
+		fprintf(out, " leaked at %zu place%s", r->groups->count, plural(r->groups->count));
+		if (r->baseline) {
+			fprintf(out, "; %" PRIu64 " of the places are more than the baseline: ", failing_groups(r));
+			print_sum(out, &r->failing);
+		}
+	}
+	if (r->suppressed.count > 0)
+		fprintf(out, "; %" PRIu64 " buffer%s suppressed", r->suppressed.count, plural(r->suppressed.count));
+	if (r->command)
+		fprintf(out, "; %" PRIu64 " process%s reported", r->processes, r->processes == 1 ? "" : "es");
+	fputc('\n', out);
+}
+
+/* --- JSON --- */
+
+static void json_key(FILE *out, const char *key, const char *text)
+{
+	fprintf(out, ", \"%s\": ", key);
+	if (text && strcmp(text, "-") != 0)
+		escape_json(out, text);
+	else
+		fputs("null", out);
+}
+
+static void json_sum(FILE *out, const char *key, const struct leak_sum *sum)
+{
+	fprintf(out, ",\n  \"%s\": {\"count\": %" PRIu64 ", \"bytes\": %" PRIu64 "}", key, sum->count, sum->bytes);
+}
+
+static void json_values(FILE *out, const char *key, const struct leak_values *v)
+{
+	unsigned i;
+
+	fprintf(out, ",\n      \"%s\": [", key);
+	for (i = 0; i < v->count; i++) {
+		fputs(i ? ", {\"value\": " : "{\"value\": ", out);
+		escape_json(out, v->value[i]);
+		fprintf(out, ", \"count\": %" PRIu64 "}", v->times[i]);
+	}
+	fprintf(out, "], \"more_%s\": %s", key, v->more ? "true" : "false");
+}
+
+static void json_stack(FILE *out, const struct stack *stack)
+{
+	size_t i;
+
+	fputs(",\n      \"stack\": [", out);
+	for (i = 0; stack && i < stack->count; i++) {
+		fprintf(out, "%s\n        {\"offset\": ", i ? "," : "");
+		escape_json(out, stack->frames[i].offset);
+		json_key(out, "function", stack->frames[i].function);
+		json_key(out, "module", stack->frames[i].module);
+		fputc('}', out);
+	}
+	fputc(']', out);
+}
+
+static void json_known(FILE *out, const struct known_rule *known)
+{
+	if (!known) {
+		fputs(", \"known\": null", out);
+		return;
+	}
+	fputs(", \"known\": {\"name\": ", out);
+	escape_json(out, known->name);
+	json_key(out, "text", known->text);
+	fputc('}', out);
+}
+
+static void json_group(FILE *out, const struct leak_group *g)
+{
+	fputs("\n    {\"key\": ", out);
+	escape_json(out, g->key);
+	json_key(out, "site", g->first->site);
+	json_key(out, "type", g->first->type);
+	fprintf(out, ", \"count\": %" PRIu64 ", \"bytes\": %" PRIu64 ", \"size_min\": %" PRIu64 ", \"size_max\": %" PRIu64,
+		g->count, g->bytes, g->size_min, g->size_max);
+	fprintf(out, ",\n      \"device_min\": %" PRIu32 ", \"device_max\": %" PRIu32 ", \"processes\": %" PRIu32
+		     ", \"fails\": %s",
+		g->device_min, g->device_max, g->pids, g->fails ? "true" : "false");
+	if (g->in_baseline)
+		fprintf(out, ", \"baseline\": {\"count\": %" PRIu64 ", \"bytes\": %" PRIu64 "}", g->baseline.count,
+			g->baseline.bytes);
+	else
+		fputs(", \"baseline\": null", out);
+	json_known(out, g->known);
+	json_values(out, "reasons", &g->reasons);
+	json_values(out, "tags", &g->tags);
+	json_values(out, "comms", &g->comms);
+	json_stack(out, g->stack);
+	fputc('}', out);
+}
+
+static void json_command(FILE *out, const struct leak_report *r)
+{
+	char *const *word;
+
+	fputs(",\n  \"command\": [", out);
+	for (word = r->command; *word; word++) {
+		if (word != r->command)
+			fputs(", ", out);
+		escape_json(out, *word);
+	}
+	fprintf(out, "],\n  \"status\": %d,\n  \"private\": %s,\n  \"processes\": %" PRIu64, r->status,
+		r->is_private ? "true" : "false", r->processes);
+	json_sum(out, "unattributed", &r->strangers);
+	json_sum(out, "others", &r->others);
+}
+
+static void json_devices(FILE *out, const struct leak_report *r)
+{
+	size_t i;
+
+	fputs(",\n  \"devices\": [", out);
+	for (i = 0; i < r->device_count; i++) {
+		fprintf(out, "%s\n    {\"device\": %" PRIu32 ", \"count\": %" PRIu64 ", \"bytes\": %" PRIu64, i ? "," : "",
+			r->devices[i].device, r->devices[i].sum.count, r->devices[i].sum.bytes);
+		json_known(out, r->devices[i].known);
+		fputc('}', out);
+	}
+	fputc(']', out);
+}
+
+static void json_suppressions(FILE *out, const struct suppressions *s)
+{
+	bool any = false;
+	size_t i;
+
+	fputs(",\n  \"suppressions\": [", out);
+	for (i = 0; i < s->count; i++) {
+		if (s->list[i].count == 0)
+			continue;
+		fputs(any ? ",\n    {\"pattern\": " : "\n    {\"pattern\": ", out);
+		any = true;
+		escape_json(out, s->list[i].pattern);
+		fprintf(out, ", \"count\": %" PRIu64 ", \"bytes\": %" PRIu64 "}", s->list[i].count, s->list[i].bytes);
+	}
+	fputc(']', out);
+}
+
+static void json_baseline(FILE *out, const struct baseline *b)
+{
+	bool any = false;
+	size_t i;
+
+	fputs(",\n  \"baseline_unseen\": [", out);
+	for (i = 0; b && i < b->count; i++) {
+		if (b->list[i].seen)
+			continue;
+		fputs(any ? ", " : "", out);
+		any = true;
+		escape_json(out, b->list[i].key);
+	}
+	fputc(']', out);
+}
+
+static void write_json(FILE *out, const struct leak_report *r)
+{
+	unsigned i;
+
+	fputs("{\n  \"tool\": ", out);
+	escape_json(out, r->who);
+	json_key(out, "version", TTALLOC_VERSION);
+	json_key(out, "mount", r->mount);
+	if (r->command)
+		json_command(out, r);
+	json_sum(out, "leaks", &r->all);
+	json_sum(out, "failing", &r->failing);
+	json_sum(out, "suppressed", &r->suppressed);
+	fputs(",\n  \"groups\": [", out);
+	for (i = 0; i < r->groups->count; i++) {
+		fputs(i ? "," : "", out);
+		json_group(out, &r->groups->groups[i]);
+	}
+	fputc(']', out);
+	json_devices(out, r);
+	json_suppressions(out, r->suppressions);
+	json_baseline(out, r->baseline);
+	fputs(",\n  \"notes\": [", out);
+	for (i = 0; i < r->note_count; i++) {
+		fputs(i ? ", " : "", out);
+		escape_json(out, r->notes[i]);
+	}
+	fputs("]\n}\n", out);
+}
+
+/* --- JUnit: a case for the command and one for each group, which fails, or is skipped if the baseline has it --- */
+
+static void junit_property(FILE *out, const char *name, uint64_t value)
+{
+	fprintf(out, "      <property name=\"%s\" value=\"%" PRIu64 "\"/>\n", name, value);
+}
+
+static void junit_properties(FILE *out, const struct leak_report *r)
+{
+	fputs("    <properties>\n", out);
+	junit_property(out, "leaks.count", r->all.count);
+	junit_property(out, "leaks.bytes", r->all.bytes);
+	junit_property(out, "failing.count", r->failing.count);
+	junit_property(out, "failing.bytes", r->failing.bytes);
+	junit_property(out, "suppressed.count", r->suppressed.count);
+	junit_property(out, "suppressed.bytes", r->suppressed.bytes);
+	if (r->command) {
+		junit_property(out, "processes", r->processes);
+		junit_property(out, "unattributed.count", r->strangers.count);
+		junit_property(out, "unattributed.bytes", r->strangers.bytes);
+	}
+	fputs("    </properties>\n", out);
+}
+
+/* The text report of a group, escaped. */
+static void junit_text(FILE *out, const struct leak_group *g)
+{
+	char *text = NULL;
+	size_t size;
+	FILE *memory = open_memstream(&text, &size);
+
+	if (!memory)
+		return;
+	print_group(memory, g);
+	/* Without it the numbers are still in the message. */
+	if (fclose(memory) == 0)
+		escape_xml(out, text + 1);
+	free(text);
+}
+
+static void junit_group(FILE *out, const struct leak_report *r, const struct leak_group *g)
+{
+	const char *element = g->fails ? "failure" : "skipped";
+
+	fputs("    <testcase classname=\"", out);
+	escape_xml(out, r->who);
+	fputs("\" name=\"", out);
+	escape_xml(out, g->key);
+	fprintf(out, "\" time=\"0\">\n      <%s%s message=\"%" PRIu64 " buffer%s, %" PRIu64 " bytes%s\">", element,
+		g->fails ? " type=\"leak\"" : "", g->count, plural(g->count), g->bytes,
+		g->fails ? "" : ", known in the baseline");
+	junit_text(out, g);
+	fprintf(out, "</%s>\n    </testcase>\n", element);
+}
+
+static void junit_command(FILE *out, const struct leak_report *r)
+{
+	fputs("    <testcase classname=\"", out);
+	escape_xml(out, r->who);
+	fputs("\" name=\"", out);
+	escape_xml(out, r->command ? r->command[0] : "leaks");
+	fputs("\" time=\"0\"", out);
+	if (r->status)
+		fprintf(out, ">\n      <failure type=\"status\" message=\"exit status %d\"/>\n    </testcase>\n", r->status);
+	else
+		fputs("/>\n", out);
+}
+
+static void write_junit(FILE *out, const struct leak_report *r)
+{
+	const size_t cases = r->groups->count + 1;
+	const uint64_t failing = failing_groups(r);
+	unsigned i;
+
+	fputs("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites>\n  <testsuite name=\"", out);
+	escape_xml(out, r->who);
+	fprintf(out, "\" tests=\"%zu\" failures=\"%" PRIu64 "\" errors=\"0\" skipped=\"%" PRIu64 "\" time=\"0\">\n", cases,
+		failing + (r->status != 0), r->groups->count - failing);
+	junit_properties(out, r);
+	junit_command(out, r);
+	for (i = 0; i < r->groups->count; i++)
+		junit_group(out, r, &r->groups->groups[i]);
+	fputs("    <system-out>", out);
+	for (i = 0; i < r->note_count; i++) {
+		escape_xml(out, r->notes[i]);
+		fputc('\n', out);
+	}
+	fputs("</system-out>\n  </testsuite>\n</testsuites>\n", out);
+}
+
+void leak_report_write(FILE *out, const struct leak_report *r, enum leak_format format)
+{
+	static void (*const writers[LEAK_FORMATS])(FILE *, const struct leak_report *) = {
+		[LEAK_TEXT] = write_text, [LEAK_JSON] = write_json, [LEAK_JUNIT] = write_junit,
+	};
+
+	writers[format](out, r);
+}

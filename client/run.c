@@ -1,0 +1,338 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * run.c - ttalloc run: runs a command and says what it has not given back.
+ *
+ * Whose a buffer is, is told by the server: it keeps the ancestors of each process at its first report, and as this
+ * process is a subreaper, it is among those of every descendant, daemons included. So other users of the same server do
+ * not matter, and neither do several runs at once.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "client/leak-check.h"
+#include "client/mount.h"
+#include "client/private-server.h"
+#include "client/ttalloc-cmd.h"
+#include "client/ttalloc-proto.h"
+
+static const char who[] = "ttalloc run";
+
+/* As the shell has them. */
+enum { STATUS_CANNOT_RUN = 126, STATUS_NOT_FOUND = 127, STATUS_SIGNALLED = 128 };
+
+struct settings {
+	struct leak_options leak;
+	bool is_private;
+	char **command;
+};
+
+struct run {
+	const struct settings *settings;
+	struct leak_check check;
+	struct leak_report report;
+	struct private_server server;
+	struct mount mount;
+	struct run_scope scope;
+	sigset_t mask;             /* of whoever started us */
+	int signals;
+	pid_t child;               /* 0: it has ended */
+	int status;                /* as the shell has it */
+};
+
+/* --- options --- */
+
+static int bad_usage(const char *what, const char *word)
+{
+	fprintf(stderr, "%s: %s %s; see --help\n", who, what, word);
+	return -EINVAL;
+}
+
+static int print_help(void)
+{
+	printf("Usage: ttalloc run [OPTION]... [--] COMMAND [ARGUMENT]...\n"
+	       "Runs a command and says which device memory it has not given back, grouped by call site.\n"
+	       "Without a ttallocd, it starts one for this run. Exits with the status of the command.\n\n"
+	       "%s"
+	       "  --private              start a ttallocd for this run in any case\n"
+	       "  --help\n", leak_options_help);
+	return 1;
+}
+
+/* 0: go on; 1: done, exit successfully; -EINVAL: said why. */
+static int parse_options(int argc, char **argv, struct settings *s)
+{
+	enum { PRIVATE = LEAK_OPTIONS_END, HELP };
+	static const struct option options[] = {
+		LEAK_LONG_OPTIONS,
+		{ "private", no_argument, NULL, PRIVATE },
+		{ "help", no_argument, NULL, HELP },
+		{ 0 },
+	};
+	int c, r;
+
+	opterr = 0;
+	while ((c = getopt_long(argc, argv, "+:", options, NULL)) != -1) {
+		r = leak_option(&s->leak, c, optarg);
+		if (r < 0)
+			return r;
+		if (r == 0)
+			continue;
+		if (c == HELP)
+			return print_help();
+		if (c != PRIVATE)
+			return c == ':' ? bad_usage("no value for", argv[optind - 1]) :
+					  bad_usage("unknown option", argv[optind - 1]);
+		s->is_private = true;
+	}
+	if (s->is_private && s->leak.mount)
+		return bad_usage("--private and --mount", "exclude each other");
+	s->command = argv + optind;
+	return optind < argc ? 0 : bad_usage("no command", "is given");
+}
+
+/* --- the server --- */
+
+static uint64_t now_us(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_REALTIME, &t);
+	return (uint64_t)t.tv_sec * 1000000 + (uint64_t)t.tv_nsec / 1000;
+}
+
+static int open_private(struct run *run)
+{
+	int r = private_server_start(&run->server, who);
+
+	if (r < 0)
+		return r;
+	run->scope.is_private = run->report.is_private = true;
+	if (!run->server.compat)
+		leak_report_note(&run->report, TTALLOC_COMPAT_SOCKET " is taken: what existing clients report there is "
+					       "not in this report");
+	r = mount_open(&run->mount, run->server.mount);
+	if (r < 0)
+		fprintf(stderr, "%s: %s: %s\n", who, run->server.mount, strerror(-r));
+	return r;
+}
+
+/* A living one, else one of our own. */
+static int open_server(struct run *run)
+{
+	const struct leak_options *o = &run->settings->leak;
+	int r = -ENOENT;
+
+	if (!run->settings->is_private)
+		r = mount_open(&run->mount, mount_path(o->mount));
+	if (r < 0 && o->mount) {
+		fprintf(stderr, "%s: no ttallocd at %s: %s\n", who, o->mount, strerror(-r));
+		return r;
+	}
+	if (r < 0)
+		r = open_private(run);
+	if (r == 0 && !run->mount.socket && !run->mount.compat_socket) {
+		fprintf(stderr, "%s: the ttallocd at %s has no socket\n", who, run->mount.path);
+		r = -ENOTCONN;
+	}
+	run->report.mount = run->mount.path;
+	return r;
+}
+
+/* --- the command --- */
+
+/* Signals that are passed on to the command. */
+static const int passed_on[] = { SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2 };
+
+static int open_signals(struct run *run)
+{
+	sigset_t set;
+	size_t i;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGCHLD);
+	for (i = 0; i < sizeof(passed_on) / sizeof(passed_on[0]); i++)
+		sigaddset(&set, passed_on[i]);
+	/* A signal that is ignored, as under nohup, must stay so, and SIGCHLD must not be: children would vanish. */
+	signal(SIGCHLD, SIG_DFL);
+	if (sigprocmask(SIG_BLOCK, &set, &run->mask) < 0)
+		return -errno;
+	run->signals = signalfd(-1, &set, SFD_CLOEXEC);
+	return run->signals < 0 ? -errno : 0;
+}
+
+/* In the child. Reports why not through `tell`. */
+static _Noreturn void exec_command(const struct run *run, int tell)
+{
+	const char *path = run->mount.socket ? run->mount.socket : run->mount.compat_socket;
+	char **command = run->settings->command;
+	int error;
+
+	if (setenv("TTALLOC_SOCKET", path, 1) == 0 && setenv("TTALLOC_MOUNT", run->mount.path, 1) == 0 &&
+	    setenv("TT_ALLOC_TRACKING_ENABLED", "1", 1) == 0 && sigprocmask(SIG_SETMASK, &run->mask, NULL) == 0)
+		execvp(command[0], command);
+	error = errno;
+	if (write(tell, &error, sizeof(error)) < 0)
+		_exit(STATUS_CANNOT_RUN);
+	_exit(STATUS_CANNOT_RUN);
+}
+
+/* 0; a positive number is the errno that kept the command from running; -errno. */
+static int start_command(struct run *run)
+{
+	int pair[2], error = 0;
+	ssize_t n;
+
+	if (pipe2(pair, O_CLOEXEC) < 0)
+		return -errno;
+	run->child = fork();
+	if (run->child == 0)
+		exec_command(run, pair[1]);
+	error = run->child < 0 ? -errno : 0;
+	close(pair[1]);
+	do
+		n = run->child > 0 ? read(pair[0], &error, sizeof(error)) : 0;
+	while (n < 0 && errno == EINTR);
+	close(pair[0]);
+	return error;
+}
+
+static void pass_on(const struct run *run, const struct signalfd_siginfo *info)
+{
+	/* What the terminal sends, it sends to the command, too. */
+	if (run->child > 0 && info->ssi_code != SI_KERNEL)
+		kill(run->child, (int)info->ssi_signo);
+}
+
+static int status_of(int status)
+{
+	return WIFSIGNALED(status) ? STATUS_SIGNALLED + WTERMSIG(status) : WEXITSTATUS(status);
+}
+
+/* The command, its orphans, and the guardian. */
+static void reap(struct run *run)
+{
+	int status;
+	pid_t pid;
+
+	while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
+		if (pid == run->child) {
+			run->child = 0;
+			run->status = status_of(status);
+		} else if (pid == run->server.guardian) {
+			private_server_ended(&run->server, status);
+		}
+	}
+}
+
+static int wait_for_command(struct run *run)
+{
+	struct signalfd_siginfo info;
+
+	reap(run);
+	while (run->child > 0) {
+		if (read(run->signals, &info, sizeof(info)) != (ssize_t)sizeof(info)) {
+			if (errno == EINTR)
+				continue;
+			return -errno;
+		}
+		if (info.ssi_signo == SIGCHLD)
+			reap(run);
+		else
+			pass_on(run, &info);
+	}
+	return 0;
+}
+
+/* --- the whole --- */
+
+static int complain(const char *what, int error)
+{
+	fprintf(stderr, "%s: %s: %s\n", who, what, strerror(error));
+	return -error;
+}
+
+/* As leak_check_report(). */
+static int report(struct run *run)
+{
+	struct leak_list list = { 0 };
+	int r;
+
+	run->report.command = run->settings->command;
+	run->report.status = run->status;
+	/* Only root and the server's user may ask for it; what died is known without it. */
+	mount_command(&run->mount, "scan\n");
+	r = mount_left_by(&run->mount, &run->scope, &list, &run->report);
+	if (r == 0 && run->report.processes == 0)
+		leak_report_note(&run->report, "nothing that the command ran has reported to ttallocd: is it built with a "
+					       "client?");
+	if (r == 0)
+		r = leak_check_report(&run->check, &run->mount, &list, &run->report, stderr);
+	else
+		complain(run->mount.path, -r);
+	leak_list_free(&list);
+	return r;
+}
+
+static int run_command(struct run *run)
+{
+	int r;
+
+	if (prctl(PR_SET_CHILD_SUBREAPER, 1) < 0)
+		return complain("cannot become a subreaper", errno);
+	run->scope.runner = getpid();
+	run->scope.since_us = now_us();
+	r = open_signals(run);
+	if (r == 0)
+		r = start_command(run);
+	if (r > 0) {
+		waitpid(run->child, NULL, 0);
+		run->status = r == ENOENT ? STATUS_NOT_FOUND : STATUS_CANNOT_RUN;
+		complain(run->settings->command[0], r);
+		return 0;
+	}
+	if (r == 0)
+		r = wait_for_command(run);
+	if (r < 0)
+		return complain("cannot run", -r);
+	return report(run);
+}
+
+/* The status to exit with. A command that has failed tells more by its own. */
+static int run_all(struct run *run)
+{
+	const struct settings *s = run->settings;
+	int r = leak_check_open(&run->check, &s->leak);
+
+	if (r == 0)
+		r = open_server(run);
+	if (r == 0)
+		r = run_command(run);
+	mount_close(&run->mount);
+	leak_check_close(&run->check);
+	if (private_server_end(&run->server, who) < 0 || r < 0)
+		return CMD_FAILED;
+	return r > 0 && run->status == 0 ? s->leak.exit_code : run->status;
+}
+
+int cmd_run(int argc, char **argv)
+{
+	struct settings s = { .leak = { .who = who, .exit_code = CMD_LEAKS } };
+	struct run run = { .settings = &s, .server = PRIVATE_SERVER_INIT, .signals = -1 };
+	int r = parse_options(argc, argv, &s);
+
+	/* 2 could be the command's. */
+	if (r != 0)
+		return r == 1 ? CMD_OK : CMD_FAILED;
+	r = run_all(&run);
+	if (run.signals >= 0)
+		close(run.signals);
+	return r;
+}

@@ -1,0 +1,382 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# ttalloc run, leaks and diff with real servers: private ones, and one that is shared with others.
+
+# shellcheck source=lib.sh disable=SC2119
+. "$(dirname "$0")/lib.sh" || exit 1
+[ -x "$TTALLOC_WORKLOAD" ] || die "no ttalloc-workload; set TTALLOC_WORKLOAD or give the build directory"
+TTALLOC=${TTALLOC:-$(find_binary ttalloc)}
+[ -x "$TTALLOC" ] || die "no ttalloc; set TTALLOC or give the build directory"
+COMPAT=/tmp/tt_allocation_server.sock
+unset TTALLOC_SOCKET TT_ALLOC_TRACKING_ENABLED
+# Private servers have their place here; nothing may be left in it.
+export TMPDIR=$T/tmp TTALLOC_MOUNT=$T/nowhere HOME=$T XDG_CONFIG_HOME=
+mkdir -m 777 "$TMPDIR"
+had_compat=$([ -e $COMPAT ] && echo yes)
+
+# leaker COUNT SIZE [SOCKET]: prints a shell command whose process leaves that many buffers of device 0, as existing
+# clients report them
+leaker() {
+	echo "{ i=0; while [ \$((i += 1)) -le $1 ]; do echo alloc 0 dram \$((i * 65536)) $2; done; echo quit; } |" \
+		"'$PYTHON' '$TTSEND' --socket '${3:-\$TTALLOC_SOCKET}' --dialect 144 >/dev/null"
+}
+# The variable is the command's.
+quoted() { sed "s/'\\\$TTALLOC_SOCKET'/\"\$TTALLOC_SOCKET\"/"; }
+leak() { leaker "$@" | quoted; }
+
+# run STATUS ARGUMENT...: its standard error is in $T/err
+run() {
+	local want=$1 got
+	shift
+	"$TTALLOC" run "$@" 2>"$T/err" </dev/null
+	got=$?
+	eq "run $*: exit status" "$want" $got || sed 's/^/    /' "$T/err"
+}
+# says REGEX, says_not REGEX: a line of what the last run said
+says() { grep -qE -- "$1" "$T/err" || fail "not said: $1; but: $(cat "$T/err")"; }
+says_not() { ! grep -qE -- "$1" "$T/err" || fail "said: $1: $(cat "$T/err")"; }
+# nothing_left WHAT
+nothing_left() {
+	eq "$1: left in TMPDIR" "" "$(ls -A "$TMPDIR")"
+	eq "$1: mounts" 0 "$(grep -cF " $TMPDIR/" /proc/self/mountinfo)"
+	[ -n "$had_compat" ] || eq "$1: the compat socket" "" "$(ls $COMPAT 2>/dev/null)"
+	eq "$1: processes" "$([ -z "${SERVER:-}" ] || echo "$SERVER")" "$(our_processes | grep -vxF "${KEEP:-none}")"
+}
+
+# ---- statuses, on private servers ----
+run 0 true
+says '^ttalloc run: no leaks; 0 processes reported$'
+says 'nothing that the command ran has reported'
+nothing_left "true"
+run 0 -- "$TTALLOC_WORKLOAD" --steps 3 >"$T/out"
+says '^ttalloc run: no leaks; 1 process reported$'
+says_not 'has reported'
+run 0 --fail-on-leak -- "$TTALLOC_WORKLOAD" --steps 3 >"$T/out"
+run 0 -- "$TTALLOC_WORKLOAD" --steps 3 --leak 2 >"$T/out"
+says '^2 buffers, 8192 bytes \(8.0 KiB\)  dram of device 0: died$'
+says '^    #1 leak@workload-model.c:[0-9]*$'
+says 'tag scratch$'
+says '^ttalloc run: 2 buffers, 8192 bytes \(8.0 KiB\) leaked at 1 place; 1 process reported$'
+run 23 --fail-on-leak "$TTALLOC_WORKLOAD" --steps 3 --leak 2 >"$T/out"
+run 7 --exit-code 7 "$TTALLOC_WORKLOAD" --steps 3 --leak 2 >"$T/out"
+run 3 sh -c 'exit 3'
+run 3 --fail-on-leak sh -c "$(leak 3 100); exit 3"
+says '^ttalloc run: 3 buffers, 300 bytes leaked at 1 place'
+run 137 --fail-on-leak sh -c 'kill -KILL $$'
+run 23 --fail-on-leak "$TTALLOC_WORKLOAD" --steps 50 --die-after 200 >"$T/out"
+says '^ttalloc run: [0-9]* buffers, .* leaked'
+run 127 --fail-on-leak /nowhere/command
+says '^ttalloc run: /nowhere/command: No such file or directory$'
+run 127 nowhere-command
+run 126 "$T"
+: >"$T/no-program"
+run 126 "$T/no-program"
+nothing_left "statuses"
+for bad in --nonsense --report --exit-code=0 --exit-code=x --exit-code=256 --format=html; do
+	run 125 $bad
+done
+run 125
+run 125 --
+run 125 --private --mount "$M" true
+run 125 --mount "$T/nowhere" true
+says "^ttalloc run: no ttallocd at $T/nowhere: "
+run 125 --mount "$T" true
+rc "run --help" 0 "$TTALLOC" run --help >"$T/out"
+nothing_left "usage"
+
+# ---- what the command is given ----
+# shellcheck disable=SC2016
+run 0 sh -c 'echo "$TT_ALLOC_TRACKING_ENABLED"; test -S "$TTALLOC_SOCKET" && cut -d " " -f 1 "$TTALLOC_MOUNT/version"
+	stat -c %a "${TTALLOC_MOUNT%/mnt}"; echo "${NOTIFY_SOCKET-none}"; echo "$0"' 'a  b' >"$T/out"
+eq "environment" "1 ttalloc 700 none a b" "$(xargs <"$T/out")"
+echo word | "$TTALLOC" run cat >"$T/out" 2>"$T/err"
+eq "standard input and output" word "$(cat "$T/out")"
+# shellcheck disable=SC2016
+run 0 "$PYTHON" -c 'import signal; print(*sorted(map(int, signal.pthread_sigmask(0, []))))' >"$T/out"
+eq "signal mask" "" "$(cat "$T/out")"
+if [ -z "$had_compat" ]; then
+	run 23 --fail-on-leak sh -c "$(leaker 2 50 $COMPAT)"
+	says '^2 buffers, 100 bytes  dram of device 0: died$'
+fi
+
+# ---- files ----
+touch_it="touch $T/it-ran"
+echo 'leak:^scratch$' >"$T/suppressions"
+run 0 --fail-on-leak --suppressions "$T/suppressions" "$TTALLOC_WORKLOAD" --steps 3 --leak 2 >"$T/out"
+says '^suppressed: 2 buffers, 8192 bytes \(8.0 KiB\) by leak:\^scratch\$$'
+says '^ttalloc run: no leaks; 2 buffers suppressed; 1 process reported$'
+echo 'leak:^leak@workload-model.c' >"$T/suppressions"
+run 0 --fail-on-leak --suppressions "$T/suppressions" "$TTALLOC_WORKLOAD" --steps 3 --leak 2 >"$T/out"
+echo leek >"$T/suppressions"
+run 125 --suppressions "$T/suppressions" sh -c "$touch_it"
+says "^ttalloc run: $T/suppressions:1: not 'leak:PATTERN'$"
+run 125 --suppressions "$T/none" sh -c "$touch_it"
+run 125 --baseline "$T/none" sh -c "$touch_it"
+run 125 --known "$T/suppressions" sh -c "$touch_it"
+run 125 --report "$T/none/report" sh -c "$touch_it"
+says "^ttalloc run: $T/none/report: No such file or directory$"
+run 125 --write-baseline "$T" sh -c "$touch_it"
+eq "a file that cannot be used: the command did not run" no "$([ -e "$T/it-ran" ] && echo yes || echo no)"
+run 125 --report /dev/full true
+run 0 --fail-on-leak --write-baseline "$T/baseline" "$TTALLOC_WORKLOAD" --steps 3 --leak 2 >"$T/out"
+eq "the baseline" "2 8192" "$(grep -v '^#' "$T/baseline" | cut -d ' ' -f 2,3)"
+grep -q ' make,leak,.*,main,' "$T/baseline" || grep -q ' make,leak,.*,main$' "$T/baseline" ||
+	fail "the baseline has no names: $(cat "$T/baseline")"
+run 0 --fail-on-leak --baseline "$T/baseline" "$TTALLOC_WORKLOAD" --steps 3 --leak 2 >"$T/out"
+says '^    known: 2 buffers, 8192 bytes are in the baseline$'
+says 'leaked at 1 place; 0 of the places are more than the baseline: 0 buffers'
+run 0 --fail-on-leak --baseline "$T/baseline" "$TTALLOC_WORKLOAD" --steps 3 --leak 1 >"$T/out"
+run 23 --fail-on-leak --baseline "$T/baseline" "$TTALLOC_WORKLOAD" --steps 4 --leak 3 >"$T/out"
+says '^    more than known: 2 buffers, 8192 bytes are in the baseline$'
+run 0 --fail-on-leak --baseline "$T/baseline" "$TTALLOC_WORKLOAD" --steps 3 >"$T/out"
+says '^the baseline has 1 line that was not seen this time$'
+# as another build has them: other numbers, the same functions
+sed 's,^[0-9a-f]*/,0123456789abcdef/,' "$T/baseline" >"$T/rebuilt"
+run 0 --fail-on-leak --baseline "$T/rebuilt" "$TTALLOC_WORKLOAD" --steps 3 --leak 2 >"$T/out"
+sed -i 's/make,leak/make,lake/' "$T/rebuilt"
+run 23 --fail-on-leak --baseline "$T/rebuilt" "$TTALLOC_WORKLOAD" --steps 3 --leak 2 >"$T/out"
+cp "$T/baseline" "$T/baseline.old"
+run 127 --baseline "$T/baseline" --write-baseline "$T/baseline" /nowhere/command
+same "a run that did not happen leaves the baseline" "$T/baseline.old" "$T/baseline"
+mkdir -p "$T/.config/ttalloc"
+echo 'mine: size=4K tag=scratch: what I always forget' >"$T/.config/ttalloc/known.conf"
+run 0 "$TTALLOC_WORKLOAD" --steps 3 --leak 1 >"$T/out"
+says '^    probably what I always forget \[mine\]$'
+rm -r "$T/.config"
+run 23 --fail-on-leak sh -c "$(leak 3 12288)"
+says '^    probably a program in the program cache'
+nothing_left "files"
+
+# ---- the same numbers in all formats ----
+for format in text json junit; do
+	run 23 --fail-on-leak --format $format --report "$T/report.$format" sh -c "$(leak 4 12288)
+		'$TTALLOC_WORKLOAD' --steps 3 --leak 2 >/dev/null"
+	says '^ttalloc run: 6 buffers, 57344 bytes \(56.0 KiB\) leaked at 2 places; 2 processes reported$'
+done
+rc "the formats agree" 0 py - "$T" <<'PYTHON'
+import json, re, sys, xml.etree.ElementTree
+t = sys.argv[1]
+text = open(t + "/report.text", encoding="utf-8").read()
+j = json.load(open(t + "/report.json", encoding="utf-8"))
+suite = xml.etree.ElementTree.parse(t + "/report.junit").getroot().find("testsuite")
+groups = {g["key"]: (g["count"], g["bytes"]) for g in j["groups"]}
+assert groups["device0/dram/8192..16383"] == (4, 49152), groups
+assert (j["leaks"], j["failing"]) == ({"count": 6, "bytes": 57344},) * 2, j
+assert j["status"] == 0 and j["private"] and j["processes"] == 2 and j["command"][0] == "sh", j
+assert [g["known"] and g["known"]["name"] for g in j["groups"]] == ["program-cache-size", None], j
+assert [f["function"].split("@")[0] for f in j["groups"][1]["stack"][:2]] == ["make", "leak"], j
+sums = re.findall(r"^(\d+) buffers, (\d+) bytes .*\n    at ([^,]*),", text, re.M)
+assert {key: (int(n), int(b)) for n, b, key in sums} == groups, text
+cases = suite.findall("testcase")
+assert suite.get("tests") == str(len(cases)) == "3" and suite.get("failures") == "2", suite.attrib
+fails = {c.get("name"): c.find("failure").get("message") for c in cases if c.find("failure") is not None}
+assert fails == {k: "%d buffers, %d bytes" % v for k, v in groups.items()}, fails
+props = {p.get("name"): p.get("value") for p in suite.iter("property")}
+assert props["leaks.count"] == "6" and props["leaks.bytes"] == "57344", props
+PYTHON
+"$TTALLOC" run --report - --format json true 2>"$T/err" | py -m json.tool >"$T/out" || fail "--report - is no JSON"
+
+# ---- as a gate of a CI job ----
+cat >"$T/job" <<JOB
+set -e
+"$TTALLOC" run --fail-on-leak --baseline "$T/baseline" --format junit --report "$T/report.xml" -- \
+	"$TTALLOC_WORKLOAD" --steps 3 --leak \$1
+echo passed
+JOB
+eq "a job that passes" passed "$(sh "$T/job" 2 2>"$T/err" | tail -n 1)"
+sh "$T/job" 3 >"$T/out" 2>"$T/err"
+eq "a job that fails" 23 $?
+says '^ttalloc run: 3 buffers'
+
+# ---- signals ----
+mkfifo "$T/told" "$T/never"
+# start COMMAND...: in the background, with nothing ignored; returns when the command has told that it is there
+start() {
+	env --default-signal "$TTALLOC" run "$@" </dev/null 2>"$T/err" &
+	job=$!
+	read -r told <"$T/told"
+}
+# shellcheck disable=SC2016
+waiting='for s in INT TERM HUP USR1; do trap "exit $1" $s; done; echo $$ $TTALLOC_MOUNT >'$T'/told
+	while :; do read -r x <>'$T'/never; done'
+for signal in INT TERM HUP USR1; do
+	start sh -c "$waiting" sh 9
+	kill -$signal $job
+	wait $job
+	eq "SIG$signal is passed on" 9 $?
+done
+says '^ttalloc run: no leaks'
+start sh -c "$waiting; true" sh 9
+kill -KILL "${told%% *}"
+wait $job
+eq "the command is killed" 137 $?
+nothing_left "signals"
+
+# killed itself: the server ends all the same
+start sh -c "$waiting" sh 9
+mount=${told#* }
+server=$(server_pid "$mount")
+guardian=$(awk '/^PPid:/ { print $2 }' "/proc/$server/status")
+kill -KILL $job
+wait $job 2>/dev/null
+wait_pid "$guardian" 10 || fail "the guardian outlives what it is for"
+wait_pid "$server" 10 || fail "the private server outlives what it is for"
+kill -TERM "${told%% *}"
+wait_pid "${told%% *}" 10
+nothing_left "ttalloc run is killed"
+# the guardian is killed: no server without it
+start sh -c "$waiting" sh 9
+server=$(server_pid "${told#* }")
+kill -KILL "$(awk '/^PPid:/ { print $2 }' "/proc/$server/status")"
+wait_pid "$server" 10 || fail "the private server outlives its guardian"
+kill -TERM $job
+wait $job
+eq "without a server: exit status" 125 $?
+rmdir "$(dirname "${told#* }")" 2>/dev/null
+rm -rf --one-file-system "${TMPDIR:?}"/ttalloc-run.*
+# the server is killed: the command goes on, and it is said
+start sh -c "$waiting" sh 0
+server=$(server_pid "${told#* }")
+kill -KILL "$server"
+wait_pid "$server" 10
+kill -TERM $job
+wait $job
+eq "the server is killed: exit status" 125 $?
+nothing_left "the server is killed"
+
+# ---- a shared server: only what is the run's ----
+server_start
+export TTALLOC_MOUNT=$M
+sender_start before 144
+say before alloc 0 dram 0x1000 1000
+sender_start other 144
+sender_kill before
+KEEP=${SENDER_PID[other]}
+run 0 --fail-on-leak true
+run 0 --fail-on-leak -- "$TTALLOC_WORKLOAD" --steps 3 >"$T/out"
+says '^ttalloc run: no leaks; 1 process reported$'
+run 23 --fail-on-leak -- "$TTALLOC_WORKLOAD" --steps 3 --leak 2 >"$T/out"
+says '^ttalloc run: 2 buffers, 8192 bytes'
+eq "all reported there" "3 9192" "$(rows "$M/suspects" | awk '{ n++; s += $5 } END { print n, s }')"
+# others leak while it runs; --mount says the same as the environment
+say other alloc 0 dram 0x2000 7
+start --mount "$M" --fail-on-leak sh -c "$(leak 2 100); $waiting" sh 0
+sender_start third 72
+say third alloc 1 l1 0x10 5
+sender_kill third
+kill -TERM $job
+wait $job
+eq "others leak meanwhile: exit status" 23 $?
+says '^ttalloc run: 2 buffers, 200 bytes leaked at 1 place; 1 process reported$'
+# children, grandchildren, and one that is nobody's child any more
+run 23 --fail-on-leak sh -c "$(leak 1 11); sh -c \"\$1\"; (setsid sh -c \"\$1; echo >$T/told\" &); cat $T/told" sh \
+	"$(leak 1 22)" >"$T/out"
+says '^ttalloc run: 3 buffers, 55 bytes leaked at 2 places; 3 processes reported$'
+# two at once
+start --fail-on-leak sh -c "$(leak 1 111); $waiting" sh 0
+first=$job first_told=$told
+mv "$T/err" "$T/err.first"
+start --fail-on-leak sh -c "$(leak 2 222); $waiting" sh 0
+kill -TERM $job
+wait $job
+eq "two at once: the second" 23 $?
+says '^ttalloc run: 2 buffers, 444 bytes leaked at 1 place; 1 process reported$'
+[ "${first_told%% *}" != "${told%% *}" ] || fail "two at once are one"
+kill -TERM $first
+wait $first
+eq "two at once: the first" 23 $?
+cp "$T/err.first" "$T/err"
+says '^ttalloc run: 1 buffer, 111 bytes leaked at 1 place; 1 process reported$'
+
+# a daemon that it left running
+cat >"$T/daemon" <<DAEMON
+setsid '$PYTHON' '$TTSEND' --socket "\$TTALLOC_SOCKET" --dialect 144 <$T/daemon.in >$T/daemon.out &
+echo alloc 3 l1 0x40 4242 >&3
+read -r pid <&4
+read -r answer <&4
+DAEMON
+mkfifo "$T/daemon.in" "$T/daemon.out"
+exec {din}<>"$T/daemon.in" {dout}<>"$T/daemon.out"
+run 23 --fail-on-leak sh "$T/daemon" 3<>"$T/daemon.in" 4<>"$T/daemon.out"
+says '^1 buffer, 4242 bytes \(4.1 KiB\)  l1 of device 3: outlived$'
+echo quit >&"$din"
+exec {din}<&- {dout}<&-
+daemon=$(rows "$M/allocs" | awk '$4 == 4242 { print $6 }')
+wait_pid "$daemon" 10 || fail "the daemon does not end"
+nothing_left "shared"
+
+# ---- leaks ----
+echo "clean dead" >"$M/ctl"
+"$TTALLOC_WORKLOAD" --socket "$S" --steps 3 --leak 2 >"$T/out"
+rc "leaks" 0 "$TTALLOC" leaks >"$T/out"
+grep -q '^2 buffers, 8192 bytes (8.0 KiB)  dram of device 0: died$' "$T/out" || fail "leaks: $(cat "$T/out")"
+grep -q '^    #1 leak@workload-model.c:' "$T/out" || fail "leaks has no stack: $(cat "$T/out")"
+eq "leaks: total" "ttalloc leaks: 2 buffers, 8192 bytes (8.0 KiB) leaked at 1 place" "$(tail -n 1 "$T/out")"
+rc "leaks --fail-on-leak" 23 "$TTALLOC" leaks --fail-on-leak --mount "$M" >"$T/out"
+rc "leaks --baseline" 0 "$TTALLOC" leaks --fail-on-leak --baseline "$T/baseline" >"$T/out"
+"$TTALLOC" leaks --format json | py -c 'import json, sys
+j = json.load(sys.stdin)
+assert j["leaks"] == {"count": 2, "bytes": 8192} and "command" not in j and j["notes"] == [], j' || fail "leaks: json"
+rc "leaks: nowhere" 125 "$TTALLOC" leaks --mount "$T/nowhere" 2>"$T/err"
+rc "leaks: usage" 2 "$TTALLOC" leaks something 2>"$T/err"
+"$TTALLOC" leaks >/dev/full 2>"$T/err"
+eq "leaks to a full disk" 125 $?
+if [ "$ROOT" = yes ]; then
+	# Who may not ask for a scan is told so; what died is there all the same.
+	as_nobody env TTALLOC_MOUNT="$M" "$TTALLOC" leaks >"$T/out"
+	grep -q '^not scanned' "$T/out" || fail "leaks as nobody: $(cat "$T/out")"
+	grep -q '^2 buffers, 8192 bytes' "$T/out" || fail "leaks as nobody: $(cat "$T/out")"
+	as_nobody env TTALLOC_MOUNT="$M" "$TTALLOC" leaks --no-scan >"$T/out"
+	grep -q '^not scanned' "$T/out" && fail "leaks --no-scan: $(cat "$T/out")"
+	as_nobody "$TTALLOC" run --fail-on-leak "$TTALLOC_WORKLOAD" --steps 3 --leak 1 >"$T/out" 2>"$T/err"
+	eq "run as nobody on a shared server" 23 $?
+	says '^ttalloc run: 1 buffer, 4096 bytes'
+fi
+
+# ---- diff ----
+echo "dump a" >"$M/ctl"
+cp "$M/allocs" "$T/allocs.a"
+say other alloc 0 dram 0x100000 1048576
+say other free 0 0x2000
+echo "dump b" >"$M/ctl"
+cp "$M/allocs" "$T/allocs.b"
+last() { tail -n 1 "$T/out"; }
+for pair in "$M/dumps/a $M/dumps/b" "$T/allocs.a $T/allocs.b" "$M/dumps/a now" "$T/allocs.a"; do
+	# shellcheck disable=SC2086
+	rc "diff $pair" 0 "$TTALLOC" diff $pair >"$T/out"
+	eq "diff $pair" "1 buffer came, 1 went; 1048576 bytes came, 7 went" "$(last)"
+	grep -qE '^device0/dram/1048576..2097151 +1 \+1 +1048576 \+1048576 +came 1, went 0$' "$T/out" ||
+		fail "diff $pair: $(cat "$T/out")"
+done
+"$TTALLOC" diff "$T/allocs.b" "$T/allocs.b" >"$T/out"
+eq "diff of the same" "0 buffers came, 0 went; 0 bytes came, 0 went" "$(last)"
+"$TTALLOC" diff --format json "$T/allocs.a" "$T/allocs.b" | py -c 'import json, sys
+j = json.load(sys.stdin)
+assert j["exact"] and [d["key"] for d in j["devices"]] == ["device0/dram", "device1/l1"] or j["devices"], j
+assert j["total"]["came"] == {"count": 1, "bytes": 1048576} and j["total"]["went"]["count"] == 1, j' || fail "diff: json"
+rc "diff: a missing mark" 125 "$TTALLOC" diff mark:none now 2>"$T/err"
+says "$M/marks/none/allocs: No such file"
+rc "diff: no dump" 125 "$TTALLOC" diff "$M/README" now 2>"$T/err"
+rc "diff: nothing" 2 "$TTALLOC" diff 2>"$T/err"
+
+# ---- private beside the shared one ----
+run 23 --private --fail-on-leak sh -c "$(leak 1 10); $(leaker 1 20 "$S")"
+says '^ttalloc run: 1 buffer, 10 bytes'
+eq "the other one went to the shared server" 1 "$(rows "$M/allocs" | awk '$4 == 20' | wc -l)"
+nothing_left "private beside a shared one"
+
+# ---- who may not mount ----
+if [ "$ROOT" = yes ]; then
+	as_nobody env TTALLOC_MOUNT= HOME=/ "$TTALLOC" run --private true 2>"$T/err"
+	status=$?
+	if as_nobody sh -c ': <>/dev/fuse' 2>/dev/null; then
+		eq "a private server of nobody" 0 $status
+	else
+		eq "no private server without /dev/fuse" 125 $status
+		says '^ttalloc run: no private server: .*fuse'
+	fi
+	nothing_left "nobody"
+fi
+sender_end other
+server_stop
