@@ -259,6 +259,8 @@ says '^ttalloc run: no leaks; 1 process reported$'
 run 23 --fail-on-leak -- "$TTALLOC_WORKLOAD" --steps 3 --leak 2 >"$T/out"
 says '^ttalloc run: 2 buffers, 8192 bytes'
 eq "all reported there" "3 9192" "$(rows "$M/suspects" | awk '{ n++; s += $5 } END { print n, s }')"
+(cd "$T" && run 0 --mount mnt sh -c "cd / && cat \$TTALLOC_MOUNT/version" >"$T/out")
+same "a relative mount" "$M/version" "$T/out"
 # others leak while it runs; --mount says the same as the environment
 say other alloc 0 dram 0x2000 7
 start --mount "$M" --fail-on-leak sh -c "$(leak 2 100); $waiting" sh 0
