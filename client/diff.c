@@ -169,11 +169,11 @@ static void print_text(const struct diff *d, const struct side side[2], const st
 	escape_print(stdout, side[0].name);
 	fputs(" to ", stdout);
 	escape_print(stdout, side[1].name);
-	printf("\n\n%-44s %8s %-13s %16s %-13s\n", "device/type", "buffers", "", "bytes", "");
+	printf("\n\n%-44s %8s %-13s %16s\n", "device/type", "buffers", "", "bytes");
 	for (i = 0; i < d->device_count; i++)
 		print_row(&d->devices[i]);
 	if (d->group_count > 0)
-		printf("\n%-44s %8s %-13s %16s %-13s\n", "call site or class", "buffers", "", "bytes", "");
+		printf("\n%-44s %8s %-13s %16s\n", "call site or class", "buffers", "", "bytes");
 	for (i = 0; i < d->group_count; i++) {
 		print_row(&d->groups[i]);
 		print_where(stacks, d->groups[i].leak);

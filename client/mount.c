@@ -155,8 +155,9 @@ int mount_open(struct mount *m, const char *path)
 	char *version = NULL;
 	int r;
 
-	*m = (struct mount){ .path = strdup(path) };
-	r = m->path ? mount_text(m, "version", &version) : -ENOMEM;
+	/* It is handed on to processes that may be in another directory. */
+	*m = (struct mount){ .path = realpath(path, NULL) };
+	r = m->path ? mount_text(m, "version", &version) : -errno;
 	if (r == 0)
 		r = take_version(m, version);
 	free(version);

@@ -160,8 +160,6 @@ static int open_signals(struct run *run)
 	sigaddset(&set, SIGCHLD);
 	for (i = 0; i < sizeof(passed_on) / sizeof(passed_on[0]); i++)
 		sigaddset(&set, passed_on[i]);
-	/* A signal that is ignored, as under nohup, must stay so, and SIGCHLD must not be: children would vanish. */
-	signal(SIGCHLD, SIG_DFL);
 	if (sigprocmask(SIG_BLOCK, &set, &run->mask) < 0)
 		return -errno;
 	run->signals = signalfd(-1, &set, SFD_CLOEXEC);
@@ -331,6 +329,8 @@ int cmd_run(int argc, char **argv)
 	/* 2 could be the command's. */
 	if (r != 0)
 		return r == 1 ? CMD_OK : CMD_FAILED;
+	/* Whoever started us may have ignored it, and children would vanish. */
+	signal(SIGCHLD, SIG_DFL);
 	r = run_all(&run);
 	if (run.signals >= 0)
 		close(run.signals);
