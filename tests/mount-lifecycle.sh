@@ -205,7 +205,7 @@ server_stop
 
 # ---- kill -9 and again, ten times, with things held ----
 server_start
-instances=$(sed 's/.* instance //' "$M/version")
+instances=$(sed 's/.* instance \([^ ]*\).*/\1/' "$M/version")
 for i in 1 2 3 4 5 6 7 8 9 10; do
 	sender_start k$i 72
 	say k$i alloc 0 dram 0x1000 4096
@@ -228,10 +228,10 @@ for i in 1 2 3 4 5 6 7 8 9 10; do
 	echo go >"$T/go"
 	wait $shell
 	sender_end k$i
-	instances="$instances $(sed 's/.* instance //' "$M/version")"
+	instances="$instances $(sed 's/.* instance \([^ ]*\).*/\1/' "$M/version")"
 done
 eq "instances are different" 11 "$(tr ' ' '\n' <<<"$instances" | sort -u | wc -l)"
-like "version" "ttalloc [0-9]+\.[0-9]+\.[0-9]+ abi 1 pid $SERVER instance [0-9a-f]{8,}" "$(cat "$M/version")"
+like "version" "ttalloc [0-9]+\.[0-9]+\.[0-9]+ abi 1 pid $SERVER instance [0-9a-f]{8,} socket /.* compat_socket /.*" "$(cat "$M/version")"
 
 # ---- SIGUSR1 is dump: in dumps/ and, whole, in the log ----
 server_stop

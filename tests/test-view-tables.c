@@ -1028,6 +1028,7 @@ static Suite *view_tables_suite(void)
 	tcase_add_test(tc, dump_under_churn);
 	suite_add_tcase(s, tc);
 	tc = tcase_create("memory");
+	tcase_set_timeout(tc, 240);
 	tcase_add_test(tc, tables_out_of_memory);
 	tcase_add_test(tc, last_lines_out_of_memory);
 	tcase_add_test(tc, texts_out_of_memory);
