@@ -751,7 +751,9 @@ int tree_attr(struct tree *t, const struct place *p, struct textbuf *text, struc
 	*st = (struct stat){ .st_ino = p->number, .st_mode = mode(p->node), .st_nlink = 1 };
 	st->st_uid = t->config.uid;
 	st->st_gid = t->config.gid;
-	st->st_blksize = kind == NODE_TABLE || kind == NODE_DUMP ? TABLE_BLKSIZE : TEXT_BLKSIZE;
+	/* So that stdio writes a list in one piece: a piece that ends within a line would be understood as a whole one. */
+	bool large = kind == NODE_TABLE || kind == NODE_DUMP || kind == NODE_LIST;
+	st->st_blksize = large ? TABLE_BLKSIZE : TEXT_BLKSIZE;
 	set_times(st, v->server->started);
 	if (kind != NODE_DIR && kind != NODE_OPTION && kind != NODE_LIST && !p->node->constant)
 		st->st_mtim = time_of(newest_event(v));

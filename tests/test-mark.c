@@ -328,6 +328,52 @@ static unsigned suspected(struct growth *last)
 	return n;
 }
 
+/* A process that leaked in 300 sizes and died keeps nobody else's growth from being told, and grows no more. */
+START_TEST(the_dead_do_not_grow)
+{
+	uint32_t p = util_process(u, 1, ALICE, "p"), other = util_process(u, 2, BOB, "q");
+	uint64_t address = 0;
+
+	site = util_site(u, 1);
+	for (unsigned i = 0; i < 7; i++) {
+		for (uint64_t size = 1; size <= 300; size++)
+			put(p, ++address, size);
+		ck_assert_int_eq(mark_by(p, "step"), 0);
+	}
+	ck_assert_int_gt(registry_site_growth(u->reg, PROCESS_NONE, site, 0, BUFFER_DRAM), 0);
+	ingest_exit(&u->in, p, u->now);
+	ck_assert_int_eq(registry_site_growth(u->reg, PROCESS_NONE, site, 0, BUFFER_DRAM), 0);
+	site = util_site(u, 2);
+	for (unsigned i = 0; i < 6; i++) {
+		put(other, ++address, 64);
+		ck_assert_int_eq(mark_by(other, "other"), 0);
+	}
+	ck_assert_int_eq(registry_site_growth(u->reg, other, site, 0, BUFFER_DRAM), 64);
+}
+END_TEST
+
+/* What a control command forgets was not given back: the leak that goes on is found as soon as the first one. */
+START_TEST(forgetting_is_no_free)
+{
+	uint32_t p = util_process(u, 1, ALICE, "p");
+	uint64_t address = 0, removed = 0;
+
+	site = 0;
+	for (unsigned round = 0; round < 2; round++) {
+		uint64_t pos = 0;
+		for (unsigned i = 0; i < 5; i++) {
+			put(p, ++address, 64);
+			ck_assert_int_eq(mark_by(p, "step"), 0);
+		}
+		put(p, ++address, 64);
+		ck_assert_uint_gt(suspected(NULL), 0);
+		while (registry_clean_step(u->reg, p, &pos, 100, &removed))
+			;
+	}
+	ck_assert_uint_eq(removed, 12);
+}
+END_TEST
+
 START_TEST(growth_is_found_at_the_fifth_mark)
 {
 	uint32_t p = util_process(u, 1, ALICE, "p"), other = util_process(u, 2, ALICE, "p");
@@ -777,6 +823,8 @@ int main(void)
 	tcase_add_test(t, moments_are_of_their_process);
 	tcase_add_test(t, growth_marks_is_a_setting);
 	tcase_add_test(t, cells_are_bounded);
+	tcase_add_test(t, the_dead_do_not_grow);
+	tcase_add_test(t, forgetting_is_no_free);
 	suite_add_tcase(s, t);
 
 	t = tcase_create("chance");

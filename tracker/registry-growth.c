@@ -217,6 +217,9 @@ static bool make_room(struct registry *reg, uint32_t uid)
 		g->hand = g->hand + 1 < g->used ? g->hand + 1 : 1;
 		if (!reg->cell[g->hand].serial || !may_go(reg, &reg->cell[g->hand]))
 			continue;
+		/* He has his share: nobody else gives way. */
+		if (reg->used[SHARE_CELLS] < GROWTH_CELLS && reg->cell[g->hand].uid != uid)
+			continue;
 		cell_forget(reg, g->hand);
 		if (registry_share_take(reg, uid, SHARE_CELLS))
 			return true;
@@ -257,14 +260,15 @@ static void list_if_near(struct registry *reg, uint32_t number)
 	struct growth_state *g = &reg->growth;
 	struct cell *c = &reg->cell[number];
 
-	if (c->listed || c->run + 1 < fewest(reg, c))
+	if (c->listed || c->run + 1 < fewest(reg, c) || reg->process[c->process].p.ended)
 		return;
 	for (unsigned i = 0; i < g->near_n && g->near_n == GROWTH_NEAR; i++) {
 		struct cell *old = &reg->cell[g->near[i]];
 		const struct process_slot *s = owner_of(reg, old);
 		if (s)
 			bring_up_to_date(old, s);
-		if (!s || !old->run)
+		/* What a process that has ended holds grows no more: it is a leak of its own kind. */
+		if (!s || s->p.ended || !old->run)
 			unlist(reg, g->near[i]);
 	}
 	if (g->near_n == GROWTH_NEAR)
@@ -291,7 +295,7 @@ static void add_to(struct registry *reg, const struct buffer *b, bool any_size)
 	list_if_near(reg, number);
 }
 
-static void remove_from(struct registry *reg, const struct buffer *b, bool any_size)
+static void remove_from(struct registry *reg, const struct buffer *b, bool any_size, bool freed)
 {
 	const struct process_slot *s = &reg->process[b->process];
 	struct cell wanted = cell_of(reg, b, any_size);
@@ -305,8 +309,8 @@ static void remove_from(struct registry *reg, const struct buffer *b, bool any_s
 		c->held--;
 		c->bytes -= b->size;
 	}
-	/* It was held at the last moment. */
-	if (b->seq <= s->moment_seq) {
+	/* It was held at the last moment. What a control command forgets was not given back. */
+	if (freed && b->seq <= s->moment_seq) {
 		c->spoiled = true;
 		c->went = c->run > c->went ? c->run : c->went;
 		c->run = 0;
@@ -319,10 +323,10 @@ void registry_growth_add(struct registry *reg, const struct buffer *b)
 	add_to(reg, b, true);
 }
 
-void registry_growth_remove(struct registry *reg, const struct buffer *b)
+void registry_growth_remove(struct registry *reg, const struct buffer *b, bool freed)
 {
-	remove_from(reg, b, false);
-	remove_from(reg, b, true);
+	remove_from(reg, b, false, freed);
+	remove_from(reg, b, true, freed);
 }
 
 /* ---- questions ---- */
@@ -361,7 +365,7 @@ int64_t registry_site_growth(const struct registry *reg, uint32_t process, uint3
 	for (unsigned i = 0; i < g->near_n; i++) {
 		struct cell c = reg->cell[g->near[i]];
 		const struct process_slot *s = owner_of(reg, &c);
-		if (!s || c.site != site || c.device != device || c.type != type ||
+		if (!s || s->p.ended || c.site != site || c.device != device || c.type != type ||
 		    (process != PROCESS_NONE && c.process != process))
 			continue;
 		bring_up_to_date(&c, s);

@@ -352,7 +352,7 @@ void registry_marks_reset_peaks(struct registry *reg);
 void registry_moment(struct registry *reg, uint32_t process);
 /* A buffer of a process that has moments came to be, goes. */
 void registry_growth_add(struct registry *reg, const struct buffer *b);
-void registry_growth_remove(struct registry *reg, const struct buffer *b);
+void registry_growth_remove(struct registry *reg, const struct buffer *b, bool freed);
 void registry_growth_clear(struct registry *reg);
 
 /* ---- registry-history.c ---- */

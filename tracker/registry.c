@@ -755,12 +755,12 @@ int registry_next(const struct registry *reg, const struct buffer_filter *filter
 		unsigned live = t->live & live_mask, cost = 1;
 		if (live && !filter_wants(reg, filter, t->holding))
 			live = 0;
+		if (live && (filter->since || filter->suspects))
+			cost = COST_OF_RECORDS;
 		if (live && filter->since)
 			live = newer_than(reg, chunk, live, filter->since);
-		if (live && filter->suspects) {
+		if (live && filter->suspects)
 			live = only_suspects(reg, (uint32_t)chunk, live);
-			cost = COST_OF_RECORDS;
-		}
 		if (live) {
 			uint32_t slot = (uint32_t)chunk * CHUNK + (uint32_t)__builtin_ctz(live);
 			*out = buffer_at(reg, slot);
@@ -900,7 +900,7 @@ static void take_out(struct registry *reg, const struct buffer *b, bool freed, u
 	h->count--;
 	sums_remove(reg, h, r->account, b->size, freed);
 	if (reg->process[b->process].moments)
-		registry_growth_remove(reg, b);
+		registry_growth_remove(reg, b, freed);
 	chunk_settle(reg, h, chunk);
 	/* A live process will use its holding again, but may not keep it from others when they get scarce. */
 	if (!h->count && (p->ended || reg->used_holdings > MAX_HOLDINGS / 2))
@@ -926,7 +926,7 @@ int registry_ref(struct registry *reg, struct buffer *b, uint64_t size, uint64_t
 	if (resized) {
 		sums_resize(reg, &reg->holding[reg->chunk[b->slot / CHUNK].holding], r->account, b->size, size);
 		if (reg->process[b->process].moments)
-			registry_growth_remove(reg, b);
+			registry_growth_remove(reg, b, true);
 		b->size = size;
 		r->size = size & ((UINT64_C(1) << 58) - 1);
 		if (reg->process[b->process].moments)

@@ -189,8 +189,9 @@ int view_find_history(const struct registry *reg, unsigned device, unsigned type
 		      struct view_history *out)
 {
 	*out = (struct view_history){ 0 };
-	/* The answer does not say how much was left out, so a full array is asked for again with more room. */
-	for (size_t max = 16;; max *= 4) {
+	/* The answer does not say how much was left out, so a full array is asked for again with all the room there may be:
+	 * each question goes through all that is remembered of the address. */
+	for (size_t max = 16;; max = VIEW_HISTORY_MAX) {
 		struct history_line *line = realloc(out->line, max * sizeof(*line));
 
 		if (!line) {
