@@ -25,6 +25,7 @@ struct settings {
 struct side {
 	const char *name;
 	bool is_dump;
+	bool is_mark;              /* what was held then and is not any more is not in the list */
 	struct leak_list list;
 };
 
@@ -40,7 +41,7 @@ static int print_help(void)
 {
 	printf("Usage: ttalloc diff [OPTION]... A [B]\n"
 	       "Says what has come, gone and grown from A to B. Each is a dump, a table like allocs, or a copy of\n"
-	       "one; mark:NAME, what is held of what came since a mark; or now, which B is if it is not given.\n\n"
+	       "one; mark:NAME, what was held at that mark and still is; or now, which B is if it is not given.\n\n"
 	       "  --mount DIR   where ttallocd is mounted ($TTALLOC_MOUNT, else " MOUNT_DEFAULT ")\n"
 	       "  --format F    text or json (text)\n"
 	       "  --help\n");
@@ -91,8 +92,6 @@ static int path_of(const struct settings *s, const char *name, char **pathp)
 
 	if (strcmp(name, "now") == 0)
 		r = asprintf(pathp, "%s/allocs", mount_path(s->mount));
-	else if (strncmp(name, "mark:", 5) == 0)
-		r = asprintf(pathp, "%s/marks/%s/allocs", mount_path(s->mount), name + 5);
 	else if (stat(name, &st) == 0 && S_ISDIR(st.st_mode))
 		r = asprintf(pathp, "%s/allocs", name);
 	else
@@ -100,25 +99,84 @@ static int path_of(const struct settings *s, const char *name, char **pathp)
 	return r < 0 ? -ENOMEM : 0;
 }
 
-/* 0, or -errno that was complained of. */
-static int read_side(const struct settings *s, const char *name, struct side *side)
+/* Takes what is in a file into the list. 0, or -errno that was complained of. */
+static int read_file(const char *path, bool *is_dump, struct leak_list *list)
 {
-	char *path = NULL, *text = NULL;
-	int r = path_of(s, name, &path);
+	char *text = NULL;
+	int r = read_whole(path, &text);
 
-	*side = (struct side){ .name = name };
-	if (r == 0)
-		r = read_whole(path, &text);
 	if (r == 0) {
-		side->is_dump = *text != '#';
-		r = side->is_dump ? leak_dump_read(&side->list, text) : leak_list_read(&side->list, text);
+		*is_dump = *text != '#';
+		r = *is_dump ? leak_dump_read(list, text) : leak_list_read(list, text);
 	}
 	if (r == -EPROTO)
 		fprintf(stderr, "%s: %s is neither a dump nor a table of buffers\n", who, path);
 	else if (r < 0)
-		fprintf(stderr, "%s: %s: %s\n", who, path ? path : name, strerror(-r));
-	free(path);
+		fprintf(stderr, "%s: %s: %s\n", who, path, strerror(-r));
 	free(text);
+	return r;
+}
+
+/* Only what is older than everything in `newer` stays. */
+static void keep_older(struct leak_list *list, const struct leak_list *newer)
+{
+	uint64_t first = UINT64_MAX;
+	size_t i, kept = 0;
+
+	for (i = 0; i < newer->count; i++)
+		if (newer->leaks[i].seq < first)
+			first = newer->leaks[i].seq;
+	for (i = 0; i < list->count; i++) {
+		if (list->leaks[i].seq < first)
+			list->leaks[kept++] = list->leaks[i];
+		else
+			free(list->leaks[i].row);
+	}
+	list->count = kept;
+}
+
+/* A mark's own table has what came since. What is held now is read first, so that all in it that came since the mark is in
+ * the second one, or was freed in between. */
+static int read_mark(const struct settings *s, const char *name, struct side *side)
+{
+	struct leak_list newer = { 0 };
+	char *now = NULL, *since = NULL;
+	int r = -ENOMEM;
+
+	side->is_mark = true;
+	if (asprintf(&now, "%s/allocs", mount_path(s->mount)) < 0)
+		now = NULL;
+	if (asprintf(&since, "%s/marks/%s/allocs", mount_path(s->mount), name) < 0)
+		since = NULL;
+	if (now && since)
+		r = read_file(now, &side->is_dump, &side->list);
+	else
+		fprintf(stderr, "%s: %s\n", who, strerror(ENOMEM));
+	if (r == 0)
+		r = read_file(since, &side->is_dump, &newer);
+	if (r == 0)
+		keep_older(&side->list, &newer);
+	leak_list_free(&newer);
+	free(now);
+	free(since);
+	return r;
+}
+
+/* 0, or -errno that was complained of. */
+static int read_side(const struct settings *s, const char *name, struct side *side)
+{
+	char *path = NULL;
+	int r;
+
+	*side = (struct side){ .name = name };
+	if (strncmp(name, "mark:", 5) == 0)
+		return read_mark(s, name + 5, side);
+	r = path_of(s, name, &path);
+	if (r == 0)
+		r = read_file(path, &side->is_dump, &side->list);
+	else
+		fprintf(stderr, "%s: %s: %s\n", who, name, strerror(-r));
+	free(path);
 	return r;
 }
 
@@ -180,6 +238,8 @@ static void print_text(const struct diff *d, const struct side side[2], const st
 	}
 	if (side[0].is_dump || side[1].is_dump)
 		puts("\nSizes in dumps are rounded, and so are these sums.");
+	if (side[0].is_mark || side[1].is_mark)
+		puts("\nOf a mark only what is still held is known; marks/NAME/summary counts what was freed since.");
 	printf("\n%" PRIu64 " buffer%s came, %" PRIu64 " went; %" PRIu64 " bytes came, %" PRIu64 " went\n", d->total.came.count,
 	       d->total.came.count == 1 ? "" : "s", d->total.went.count, d->total.came.bytes, d->total.went.bytes);
 }
@@ -221,6 +281,7 @@ static void print_json(const struct diff *d, const struct side side[2])
 	fputs(",\n  \"to\": ", stdout);
 	escape_json(stdout, side[1].name);
 	printf(",\n  \"exact\": %s", side[0].is_dump || side[1].is_dump ? "false" : "true");
+	printf(",\n  \"frees_known\": %s", side[0].is_mark || side[1].is_mark ? "false" : "true");
 	json_rows("devices", d->devices, d->device_count);
 	json_rows("groups", d->groups, d->group_count);
 	fputs(",\n  \"total\": ", stdout);

@@ -113,12 +113,35 @@ void suppressions_free(struct suppressions *s)
 	*s = (struct suppressions){ 0 };
 }
 
+/* Part of a name: from `at` on, `len` bytes of it. */
+static bool part_matches(const char *pattern, const char *at, size_t len)
+{
+	char part[1024];
+
+	if (len >= sizeof(part))
+		return false;
+	memcpy(part, at, len);
+	part[len] = '\0';
+	return leak_pattern_matches(pattern, part);
+}
+
+/* "function@file.c:12" has three names: a pattern with an end means that of one of them. */
+static bool function_matches(const char *pattern, const char *name)
+{
+	const char *at = strrchr(name, '@'), *colon = at ? strrchr(at, ':') : NULL;
+
+	if (leak_pattern_matches(pattern, name))
+		return true;
+	return at && (part_matches(pattern, name, (size_t)(at - name)) ||
+		      part_matches(pattern, at + 1, colon ? (size_t)(colon - at - 1) : strlen(at + 1)));
+}
+
 static bool stack_matches(const char *pattern, const struct stack *stack)
 {
 	size_t i;
 
 	for (i = 0; stack && i < stack->count; i++)
-		if (leak_pattern_matches(pattern, stack->frames[i].function) ||
+		if (function_matches(pattern, stack->frames[i].function) ||
 		    leak_pattern_matches(pattern, stack->frames[i].module))
 			return true;
 	return false;
@@ -155,15 +178,29 @@ static bool has_key(const struct baseline *b, const char *key)
 	return false;
 }
 
+/* Digits only: a sign or an overflow would let everything pass. */
+static bool whole_number(const char *text, uint64_t *out)
+{
+	char *end;
+
+	if (!*text || text[strspn(text, "0123456789")])
+		return false;
+	errno = 0;
+	*out = strtoull(text, &end, 10);
+	return errno == 0;
+}
+
 static int take_baseline(void *arg, char *line, const char **whatp)
 {
 	struct baseline *b = arg;
 	struct baseline_entry e = { 0 }, *list;
 	int end = -1;
 
+	char count[21], bytes[21];
+
 	*whatp = "not 'KEY COUNT BYTES [NAMES]'";
-	if (sscanf(line, "%63s %" SCNu64 " %" SCNu64 " %n", e.key, &e.sum.count, &e.sum.bytes, &end) != 3 || end < 0 ||
-	    strchr(line + end, ' '))
+	if (sscanf(line, "%63s %20s %20s %n", e.key, count, bytes, &end) != 3 || end < 0 || strchr(line + end, ' ') ||
+	    !whole_number(count, &e.sum.count) || !whole_number(bytes, &e.sum.bytes))
 		return -EINVAL;
 	*whatp = "a key that was there before";
 	if (has_key(b, e.key))

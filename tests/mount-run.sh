@@ -367,6 +367,32 @@ eq "diff of the same" "0 buffers came, 0 went; 0 bytes came, 0 went" "$(last)"
 j = json.load(sys.stdin)
 assert j["exact"] and [d["key"] for d in j["devices"]] == ["device0/dram", "device1/l1"] or j["devices"], j
 assert j["total"]["came"] == {"count": 1, "bytes": 1048576} and j["total"]["went"]["count"] == 1, j' || fail "diff: json"
+# 1000 bytes before the marks, 200 between them, 30 after them, all held.
+py - "$M" "$S" "$TTALLOC" >"$T/out" 2>&1 <<'PYTHON' || fail "diff of marks: $(cat "$T/out")"
+import os, socket, struct, subprocess, sys
+mount, path, command = sys.argv[1:]
+server = socket.socket(socket.AF_UNIX)
+server.connect(path)
+
+def alloc(address, size):
+    server.sendall(struct.pack("<B3xiQB3xiQQ", 1, 3, size, 0, os.getpid(), address, 0).ljust(72, b"\0"))
+
+def mark(name):
+    with open(mount + "/ctl", "w") as ctl:
+        ctl.write("mark " + name)
+
+alloc(0x7700000000, 1000)
+mark("A")
+alloc(0x7700001000, 200)
+mark("B")
+alloc(0x7700002000, 30)
+for a, b, want in (("mark:A", "mark:B", "1 buffer came, 0 went; 200 bytes came, 0 went"),
+                   ("mark:A", "now", "2 buffers came, 0 went; 230 bytes came, 0 went"),
+                   ("mark:B", "now", "1 buffer came, 0 went; 30 bytes came, 0 went"),
+                   ("mark:B", "mark:A", "0 buffers came, 1 went; 0 bytes came, 200 went")):
+    got = subprocess.run([command, "diff", "--mount", mount, a, b], capture_output=True, text=True).stdout
+    assert got.splitlines()[-1] == want, (a, b, got)
+PYTHON
 rc "diff: a missing mark" 125 "$TTALLOC" diff mark:none now 2>"$T/err"
 says "$M/marks/none/allocs: No such file"
 rc "diff: no dump" 125 "$TTALLOC" diff "$M/README" now 2>"$T/err"

@@ -279,8 +279,22 @@ START_TEST(suppressions_apply_and_count)
 	suppressions_apply(&s, &list.leaks[1], NULL);
 	ck_assert_uint_eq(list.leaks[1].suppressed, 1);
 	suppressions_free(&s);
-	stack_free(&stack);
 	leak_list_free(&list);
+
+	/* function and source file have a beginning and an end of their own */
+	static const struct { const char *line; bool matches; } named[] = {
+		{ "leak:^tt::Buffer::create$", true }, { "leak:^buffer.cpp$", true }, { "leak:create@buffer.cpp:60$", true },
+		{ "leak:^create$", false }, { "leak:^60$", false }, { "leak:^buffer$", false },
+	};
+	for (i = 0; i < sizeof(named) / sizeof(named[0]); i++) {
+		ck_assert_int_eq(suppressions_read(&s, named[i].line, &error), 0);
+		read_list(&list, table);
+		suppressions_apply(&s, &list.leaks[0], &stack);
+		ck_assert_msg(list.leaks[0].suppressed == named[i].matches, "%s", named[i].line);
+		suppressions_free(&s);
+		leak_list_free(&list);
+	}
+	stack_free(&stack);
 }
 END_TEST
 
@@ -434,7 +448,8 @@ END_TEST
 
 START_TEST(bad_baselines_tell_their_line)
 {
-	static const char *const bad[] = { "a 1 2\nb 1", "a 1 2\nb 1 x", "a 1 2\nb 1 2 3 4", "a 1 2\na 1 2" };
+	static const char *const bad[] = { "a 1 2\nb 1", "a 1 2\nb 1 x", "a 1 2\nb 1 2 3 4", "a 1 2\na 1 2",
+		"a 1 2\nb -1 -1", "a 1 2\nb +1 2", "a 1 2\nb 1 18446744073709551616" };
 	struct rules_error error;
 	struct baseline b;
 	size_t i;
