@@ -71,8 +71,8 @@ static int parse_options(int argc, char **argv, struct settings *s)
 		else if (c == FORMAT)
 			return bad_usage("--format: neither text nor json:", optarg);
 		else
-			return c == ':' ? bad_usage("no value for", argv[optind - 1]) :
-					  bad_usage("unknown option", argv[optind - 1]);
+			return c == ':' ? bad_usage("no value for", cmd_option(argv)) :
+					  bad_usage("unknown option", cmd_option(argv));
 	}
 	if (optind == argc)
 		return bad_usage("nothing to compare", "is given");

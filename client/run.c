@@ -88,8 +88,8 @@ static int parse_options(int argc, char **argv, struct settings *s)
 		if (c == HELP)
 			return print_help();
 		if (c != PRIVATE)
-			return c == ':' ? bad_usage("no value for", argv[optind - 1]) :
-					  bad_usage("unknown option", argv[optind - 1]);
+			return c == ':' ? bad_usage("no value for", cmd_option(argv)) :
+					  bad_usage("unknown option", cmd_option(argv));
 		s->is_private = true;
 	}
 	if (s->is_private && s->leak.mount)

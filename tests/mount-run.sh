@@ -58,6 +58,8 @@ nothing_left() {
 run 0 true
 says '^ttalloc run: no leaks; 0 processes reported$'
 says 'nothing that the command ran has reported'
+run 125 -xyz true
+says 'unknown option -x; see --help'
 nothing_left "true"
 run 0 -- "$TTALLOC_WORKLOAD" --steps 3 >"$T/out"
 says '^ttalloc run: no leaks; 1 process reported$'
