@@ -16,8 +16,17 @@
 
 static struct util *u;
 
+static const char *no_names(const void *data, uint32_t module, uint64_t offset)
+{
+	return NULL;
+}
+
+/* Who knows the names of functions; in the beginning nobody. */
+static registry_namer namer;
+
 static void setup(void)
 {
+	namer = no_names;
 	u = util_new(0, 0, 0);
 }
 
@@ -28,13 +37,6 @@ static void teardown(void)
 }
 
 /* ---- helpers ---- */
-
-static const char *no_names(const void *data, uint32_t module, uint64_t offset)
-{
-	return NULL;
-}
-
-static registry_namer namer = no_names;
 
 static void find_names(void)
 {
