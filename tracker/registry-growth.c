@@ -267,7 +267,7 @@ static void list_if_near(struct registry *reg, uint32_t number)
 		const struct process_slot *s = owner_of(reg, old);
 		if (s)
 			bring_up_to_date(old, s);
-		/* What a process that has ended holds grows no more: it is a leak of its own kind. */
+		/* What a process that has ended holds grows no more: it is told until somebody needs the place. */
 		if (!s || s->p.ended || !old->run)
 			unlist(reg, g->near[i]);
 	}
@@ -365,7 +365,7 @@ int64_t registry_site_growth(const struct registry *reg, uint32_t process, uint3
 	for (unsigned i = 0; i < g->near_n; i++) {
 		struct cell c = reg->cell[g->near[i]];
 		const struct process_slot *s = owner_of(reg, &c);
-		if (!s || s->p.ended || c.site != site || c.device != device || c.type != type ||
+		if (!s || c.site != site || c.device != device || c.type != type ||
 		    (process != PROCESS_NONE && c.process != process))
 			continue;
 		bring_up_to_date(&c, s);
