@@ -7,7 +7,6 @@
 #include <errno.h>
 #include <string.h>
 
-
 #define AHEAD 8  /* records that are asked for before they are needed; more than that the processor sees by itself */
 
 /* The segment in which the next record is. */

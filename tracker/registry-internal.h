@@ -280,7 +280,6 @@ struct walk {
 	unsigned device;
 	unsigned types;
 	uint64_t address;
-	int owner_tag;  /* -1 = any */
 };
 struct walk registry_walk(const struct registry *reg, unsigned device, uint64_t address, unsigned types);
 bool registry_walk_next(const struct registry *reg, struct walk *w, struct buffer *out);

@@ -580,7 +580,6 @@ struct walk registry_walk(const struct registry *reg, unsigned device, uint64_t 
 		.device = device,
 		.types = types,
 		.address = address,
-		.owner_tag = -1,
 	};
 }
 
@@ -591,8 +590,6 @@ bool registry_walk_next(const struct registry *reg, struct walk *w, struct buffe
 	while ((e = index_next(&w->cursor)) != 0) {
 		uint32_t tag = index_entry_tag(e);
 		if (index_tag_is_head(tag) || !(w->types >> index_tag_type(tag) & 1))
-			continue;
-		if (w->owner_tag >= 0 && index_tag_owner(tag) != (uint32_t)w->owner_tag)
 			continue;
 		uint32_t slot = index_entry_value(e);
 		if (reg->record[slot].address != w->address)
