@@ -75,6 +75,14 @@ static void check_index(const struct index *ix)
 	EXPECT(n == ix->count);
 }
 
+/* What is remembered of the last look-up is what a new one would find. */
+static void check_memo(const struct index *ix)
+{
+	const struct index_memo *m = ix->memo;
+
+	EXPECT(m->changes != ix->changes || m->entry == index_seek(index_start(ix, m->hash), m->hash));
+}
+
 START_TEST(values_and_tags_come_back)
 {
 	struct index ix;
@@ -187,8 +195,11 @@ static void churn(struct index *ix, unsigned steps, unsigned insert_percent, uin
 			model[v].hash = random_u32() & HASH_MAX & hash_mask;
 			EXPECT(index_insert(ix, model[v].hash, v & 511, v) == 0);
 		} else {
+			/* What was looked up before it is near it, and may move with it. */
+			(void)index_find(ix, (model[v].hash + random_u32() % 65536 - 32768) & HASH_MAX);
 			EXPECT(index_remove(ix, model[v].hash, v & 511, v));
 		}
+		check_memo(ix);
 		model[v].in = want;
 		EXPECT(occurs(ix, model[v].hash, v, &all) == want);
 	}

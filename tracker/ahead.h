@@ -17,17 +17,19 @@ struct ahead {
 	unsigned n;
 };
 
+/* Who asks for more than there is room for loses hints. */
 static inline void ahead_add(struct ahead *a, const void *p)
 {
-	if (a->n < AHEAD_LINES)
-		a->line[a->n++] = p;
+	a->line[a->n++ % AHEAD_LINES] = p;
 }
 
 /* They are asked for as to be written: stores wait for each other, so one that misses the cache holds up all behind it.
  * (gcc drops calls of a function in which there is nothing but prefetches; the empty asm keeps them.) */
 static inline void ahead_ask(struct ahead *a)
 {
-	for (unsigned i = 0; i < a->n; i++)
+	const unsigned n = a->n < AHEAD_LINES ? a->n : AHEAD_LINES;
+
+	for (unsigned i = 0; i < n; i++)
 		__builtin_prefetch(a->line[i], 1);
 	a->n = 0;
 	__asm__ volatile("");

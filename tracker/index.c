@@ -113,19 +113,21 @@ static int table_append(struct index_table *t, uint32_t *last, uint64_t entry)
 	return table_insert(t, last, entry);
 }
 
-/* Empties slot `pos` and closes the gap with those behind it that may move. */
-static void table_remove(struct index_table *t, uint32_t pos)
+/* Empties slot `pos` and closes the gap with those behind it that may move. Returns the slot up to which they have moved:
+ * what is found behind it, is found there still, since no look-up begins before it and goes on behind it. */
+static uint32_t table_remove(struct index_table *t, uint32_t pos)
 {
 	uint32_t end = pos + 1;
 
 	if (line_ends(t, pos)) {
 		line_shift_down(t->entry, pos);
-		return;
+		return pos | (INDEX_LINE - 1);
 	}
 	while (t->entry[end] && index_home(t, index_entry_hash(t->entry[end])) < end)
 		end++;
 	memmove(t->entry + pos, t->entry + pos + 1, (size_t)(end - pos - 1) * sizeof(*t->entry));
 	t->entry[end - 1] = 0;
+	return end;
 }
 
 static uint32_t entries_at_most(const struct index_table *t)
@@ -358,17 +360,20 @@ int index_insert(struct index *ix, uint32_t hash, uint32_t tag, uint32_t value)
 	return r == -ENOSPC ? -ENOMEM : r;
 }
 
+/* What is removed is often something else than what was looked up last, and that is asked for once more: the memo stays
+ * as it is where it stays true. */
 bool index_remove(struct index *ix, uint32_t hash, uint32_t tag, uint32_t value)
 {
-	struct index_cursor c = index_find(ix, hash);
+	struct index_cursor c = { .entry = index_place(ix, hash), .hash = hash };
 	uint64_t e;
 
 	while ((e = index_next(&c)) != 0) {
 		if (index_entry_tag(e) != tag || index_entry_value(e) != value)
 			continue;
 		struct index_table *t = table_of(ix, hash);
-		table_remove(t, (uint32_t)(c.entry - 1 - t->entry));
-		ix->changes++;
+		uint32_t moved = table_remove(t, (uint32_t)(c.entry - 1 - t->entry));
+		if (ix->memo->entry >= c.entry - 1 && ix->memo->entry <= t->entry + moved)
+			ix->changes++;
 		ix->count--;
 		if (ix->count < ix->shrink_at)
 			shrink(ix);

@@ -135,15 +135,19 @@ static inline const uint64_t *index_seek(const uint64_t *e, uint32_t hash)
 	return e;
 }
 
+static inline const uint64_t *index_place(const struct index *ix, uint32_t hash)
+{
+	const struct index_memo *m = ix->memo;
+
+	return m->hash == hash && m->changes == ix->changes ? m->entry : index_seek(index_start(ix, hash), hash);
+}
+
 static inline struct index_cursor index_find(const struct index *ix, uint32_t hash)
 {
-	struct index_memo *m = ix->memo;
+	const uint64_t *e = index_place(ix, hash);
 
-	if (m->hash != hash || m->changes != ix->changes) {
-		const uint64_t *e = index_seek(index_start(ix, hash), hash);
-		*m = (struct index_memo){ .entry = e, .changes = ix->changes, .hash = hash };
-	}
-	return (struct index_cursor){ .entry = m->entry, .hash = hash };
+	*ix->memo = (struct index_memo){ .entry = e, .changes = ix->changes, .hash = hash };
+	return (struct index_cursor){ .entry = e, .hash = hash };
 }
 
 /* The next entry of the hash, or 0 when there is none left. */
