@@ -533,7 +533,7 @@ static enum ring_result put_all(struct ttalloc *t, struct ring_binding *b, struc
 		return RING_ATTEND;
 	if (e->kind == TTALLOC_RECORD_MARK)
 		return put_mark(t, l, e);
-	site = frame ? site_number(l, self, frame, nested) : 0;
+	site = site_number(l, self, frame, nested);
 	return ring_put(l, e, site, tag);
 }
 
@@ -638,7 +638,7 @@ static __attribute__((noinline, cold)) void event_slow(struct ttalloc *t, const 
 }
 
 /*
- * `frame` is that of the public function, or NULL where the call site is of no interest. The event is passed by value:
+ * `frame` is that of the public function. The event is passed by value:
  * so it stays in registers until it is in its record.
  */
 static inline __attribute__((always_inline)) void event(struct ttalloc *t, struct ring_event e, const uintptr_t *frame)
@@ -653,7 +653,7 @@ static inline __attribute__((always_inline)) void event(struct ttalloc *t, struc
 			b->tag_version == self->tag_version)) {
 		const bool nested = depth > 0 || self->locks > 0;
 
-		r = ring_put(l, &e, frame ? site_number(l, self, frame, nested) : 0, b->tag);
+		r = ring_put(l, &e, site_number(l, self, frame, nested), b->tag);
 		if (ring_unlikely(r != RING_PUT))
 			attend(t, l, r == RING_FULL, nested);
 	} else {
@@ -677,7 +677,7 @@ void ttalloc_alloc(struct ttalloc *t, int device, uint8_t type, uint64_t address
 void ttalloc_free(struct ttalloc *t, int device, uint64_t address)
 {
 	if (t)
-		event(t, EVENT(TTALLOC_RECORD_FREE, .device = device, .address = address), NULL);
+		event(t, EVENT(TTALLOC_RECORD_FREE, .device = device, .address = address), FRAME);
 }
 
 void ttalloc_cb_alloc(struct ttalloc *t, int device, uint64_t address, uint64_t size)
@@ -689,7 +689,7 @@ void ttalloc_cb_alloc(struct ttalloc *t, int device, uint64_t address, uint64_t 
 void ttalloc_cb_free(struct ttalloc *t, int device, uint64_t address, uint64_t size)
 {
 	if (t)
-		event(t, EVENT(TTALLOC_RECORD_CB_FREE, .device = device, .address = address, .size = size), NULL);
+		event(t, EVENT(TTALLOC_RECORD_CB_FREE, .device = device, .address = address, .size = size), FRAME);
 }
 
 void ttalloc_kernel_load(struct ttalloc *t, int device, uint8_t kernel_class, uint64_t kernel_id, uint64_t size)
@@ -703,7 +703,7 @@ void ttalloc_kernel_unload(struct ttalloc *t, int device, uint64_t kernel_id, ui
 {
 	if (t)
 		event(t, EVENT(TTALLOC_RECORD_KERNEL_UNLOAD, .device = device, .address = kernel_id, .size = size),
-		      NULL);
+		      FRAME);
 }
 
 /* The entry of a device, new or not; NULL: there are too many. */

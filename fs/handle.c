@@ -333,7 +333,7 @@ static int stream_read(struct handles *hs, struct handle *h, size_t size, struct
 		hs->bytes -= h->text.size;
 		textbuf_clear(&h->text);
 		h->taken = 0;
-		trace_read(v->trace, &h->pos, v->now, size < STREAM_STEP ? size : STREAM_STEP, &h->text);
+		trace_read(v->trace, v->registry, &h->pos, v->now, size < STREAM_STEP ? size : STREAM_STEP, &h->text);
 		hs->bytes += h->text.size;
 		if (textbuf_error(&h->text))
 			return -ENOMEM;

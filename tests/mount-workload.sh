@@ -32,6 +32,25 @@ workload --die-after 500 --processes 8 --devices 4 --leak 2
 # Where a file of 4 GiB is too large there is no ring; messages do as well.
 TRANSPORT=socket144 TTALLOCD_WRAPPER="prlimit --fsize=1073741824 ${TTALLOCD_WRAPPER:-}" workload
 
+# ---- where a buffer was freed, freed once more, and what was freed that never was ----
+server_start
+rc "faults" 0 "$TTALLOC_WORKLOAD" --socket "$S" --steps 2 --double-free 1 --unknown-free 1 >"$T/out"
+# of KIND: its column `site` in trace
+site_of() { rows "$M/trace" | awk -v kind="$1" '$3 == kind { print $10 }'; }
+twice=$(site_of double_free)
+address=$(rows "$M/trace" | awk '$3 == "double_free" { print $6 }')
+past=$M/device0/history/$address
+sites=$(sed -n 's/^  .* site=//p' "$past")
+like "site of the double free" '[0-9a-f]{16}' "$twice"
+like "site of the unknown free" '[0-9a-f]{16}' "$(site_of unknown_free)"
+eq "history: each has its place" "ALLOC FREE DOUBLE_FREE" "$(awk '/ site=/ { print $2 }' "$past" | xargs)"
+eq "history: three places" 3 "$(sort -u <<<"$sites" | wc -l)"
+eq "history: the last is that of trace" "$twice" "$(tail -n 1 <<<"$sites")"
+for site in $sites $(site_of unknown_free); do
+	eq "stacks/$site" "$site" "$(key "$M/stacks/$site" site)"
+done
+server_stop
+
 # ---- while it holds ----
 server_start
 mkfifo "$T/told"

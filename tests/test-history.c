@@ -10,6 +10,7 @@
 
 #include "tests/util-registry.h"
 #include "tracker/history.h"
+#include "tracker/site.h"
 
 #define MINUTE UINT64_C(60000000000)
 
@@ -25,7 +26,7 @@ static void teardown(void)
 	util_free(u);
 }
 
-/* "allocs/frees kind:size:pid:refs@time ...", times in ns after UTIL_NOW. */
+/* "allocs/frees kind:size:pid:refs@time#site ...", times in ns after UTIL_NOW; without a site nothing. */
 static const char *history(unsigned type, uint64_t address)
 {
 	static char text[1 << 16];
@@ -34,10 +35,13 @@ static const char *history(unsigned type, uint64_t address)
 	ssize_t n = registry_history(u->reg, 0, type, address, &s, line, 1000);
 	int len = snprintf(text, sizeof(text), "%llu/%llu", (unsigned long long)s.allocs, (unsigned long long)s.frees);
 
-	for (ssize_t i = 0; i < n; i++)
+	for (ssize_t i = 0; i < n; i++) {
 		len += snprintf(text + len, sizeof(text) - (size_t)len, " %s:%llu:%d:%u@%llu",
 				trace_kind_name(line[i].kind), (unsigned long long)line[i].size, line[i].pid, line[i].refs,
 				(unsigned long long)(line[i].time - UTIL_NOW));
+		if (line[i].site)
+			len += snprintf(text + len, sizeof(text) - (size_t)len, "#%u", line[i].site);
+	}
 	return text;
 }
 
@@ -59,16 +63,20 @@ struct model {
 	unsigned count[ADDRESSES];
 };
 
-static void model_line(struct model *m, unsigned a, const char *kind, uint64_t size, unsigned process, unsigned refs)
+static void model_line(struct model *m, unsigned a, const char *kind, uint64_t size, unsigned process, unsigned refs,
+		       uint32_t site)
 {
 	size_t len = strlen(m->lines[a]);
 
 	m->count[a]++;
 	snprintf(m->lines[a] + len, sizeof(m->lines[a]) - len, " %s:%llu:%u:%u@%llu", kind, (unsigned long long)size,
 		 process + 1, refs, (unsigned long long)(u->now - UTIL_NOW));
+	len = strlen(m->lines[a]);
+	if (site)
+		snprintf(m->lines[a] + len, sizeof(m->lines[a]) - len, "#%u", site);
 }
 
-static void model_alloc(struct model *m, unsigned process, unsigned a, uint64_t size)
+static void model_alloc(struct model *m, unsigned process, unsigned a, uint64_t size, uint32_t site)
 {
 	struct model_buffer *b = &m->buffer[process][a];
 	const char *kind = !b->refs ? "alloc" : b->size == size ? "ref" : "resize";
@@ -76,10 +84,10 @@ static void model_alloc(struct model *m, unsigned process, unsigned a, uint64_t 
 	m->allocs[a] += !b->refs;
 	b->size = size;
 	b->refs++;
-	model_line(m, a, kind, size, process, b->refs);
+	model_line(m, a, kind, size, process, b->refs, site);
 }
 
-static void model_free(struct model *m, unsigned process, unsigned a)
+static void model_free(struct model *m, unsigned process, unsigned a, uint32_t site)
 {
 	struct model_buffer *b = &m->buffer[process][a];
 
@@ -87,13 +95,20 @@ static void model_free(struct model *m, unsigned process, unsigned a)
 		return;
 	b->refs--;
 	m->frees[a] += !b->refs;
-	model_line(m, a, b->refs ? "unref" : "free", b->size, process, b->refs);
+	model_line(m, a, b->refs ? "unref" : "free", b->size, process, b->refs, site);
 }
 
-static void book(uint8_t type, uint32_t process, unsigned a, uint64_t size)
+/* The short form has 48 bits for an address. */
+static uint64_t address_of(unsigned a)
+{
+	return a % 4 == 3 ? a | UINT64_C(1) << (44 + a) : a | (uint64_t)(a % 2) << 47;
+}
+
+static void book(uint8_t type, uint32_t process, unsigned a, uint64_t size, uint32_t site)
 {
 	util_event(u, (struct event){
-		.type = type, .dialect = TTALLOC_DIALECT_144, .process = process, .address = a, .size = size });
+		.type = type, .dialect = TTALLOC_DIALECT_144, .process = process, .address = address_of(a), .size = size,
+		.site = site });
 }
 
 static void check_model(const struct model *m)
@@ -102,7 +117,7 @@ static void check_model(const struct model *m)
 		char want[1 << 16];
 		snprintf(want, sizeof(want), "%llu/%llu%s", (unsigned long long)m->allocs[a],
 			 (unsigned long long)m->frees[a], m->lines[a]);
-		ck_assert_str_eq(history(BUFFER_CB, a), want);
+		ck_assert_str_eq(history(BUFFER_CB, address_of(a)), want);
 	}
 }
 
@@ -123,15 +138,16 @@ START_TEST(nothing_is_forgotten)
 		unsigned p = (unsigned)rand() % PROCESSES, a = (unsigned)rand() % ADDRESSES;
 		uint64_t size = 64 + 64 * ((unsigned)rand() % 2);
 		bool alloc = rand() % 8 < 3 || !m.buffer[p][a].refs;
+		uint32_t site = (unsigned)rand() % 4 ? util_site(u, (unsigned)rand() % 5) : 0;
 
 		if (m.count[a] >= LINES)
 			continue;
 		u->now += (unsigned)rand() % 1000 + 1;
-		book(alloc ? TTALLOC_MSG_CB_ALLOC : TTALLOC_MSG_CB_FREE, process[p], a, size);
+		book(alloc ? TTALLOC_MSG_CB_ALLOC : TTALLOC_MSG_CB_FREE, process[p], a, size, site);
 		if (alloc)
-			model_alloc(&m, p, a, size);
+			model_alloc(&m, p, a, size, site);
 		else
-			model_free(&m, p, a);
+			model_free(&m, p, a, site);
 		if (step % 100 == 0)
 			check_model(&m);
 	}
@@ -217,6 +233,67 @@ START_TEST(a_forgotten_life_makes_the_next_free_unsure)
 	ck_assert_uint_eq(registry_counters(u->reg)->double_frees, 1);
 	ck_assert_str_eq(history(BUFFER_DRAM, 1), "2/2 alloc:64:1:1@0 free:64:1:0@1 unknown_free:0:1:0@1 alloc:64:1:1@1 "
 			 "free:64:1:0@2 double_free:0:1:0@2");
+}
+END_TEST
+
+/* ---- where it was ---- */
+
+static void release_at(uint32_t process, uint64_t address, uint32_t site)
+{
+	util_event(u, (struct event){ .type = TTALLOC_MSG_FREE, .dialect = TTALLOC_DIALECT_144, .process = process,
+				      .address = address, .site = site });
+}
+
+START_TEST(each_event_says_where_it_was)
+{
+	uint32_t p = util_process(u, (1 << 22) - 1, 7, "p"), sibling = util_process(u, 2, 7, "p"), a, b, c;
+	uint64_t pos = 0, removed = 0;
+
+	a = util_site(u, 0x10);
+	b = util_site(u, 0x20);
+	c = util_site(u, 0x30);
+	ck_assert(a == 1 && b == 2 && c == 3);
+	util_alloc_at(u, p, 0, BUFFER_DRAM, 1, 64, a, 0);
+	ck_assert_str_eq(history(BUFFER_DRAM, 1), "1/0 alloc:64:4194303:1@0#1");
+	release_at(p, 1, b);
+	release_at(p, 1, c);
+	ck_assert_str_eq(history(BUFFER_DRAM, 1),
+			 "1/1 alloc:64:4194303:1@0#1 free:64:4194303:0@0#2 double_free:0:4194303:0@0#3");
+	util_alloc_at(u, p, 0, BUFFER_DRAM, 2, 64, a, 0);
+	release_at(sibling, 2, c);
+	ck_assert_str_eq(history(BUFFER_DRAM, 2), "1/1 alloc:64:4194303:1@0#1 foreign_free:64:2:0@0#3");
+	util_alloc_at(u, p, 0, BUFFER_DRAM, 3, 64, a, 0);
+	release_at(p, 3, 0);
+	util_alloc_at(u, p, 0, BUFFER_DRAM, 3, 64, 0, 0);
+	while (registry_clean_step(u->reg, p, &pos, 100, &removed))
+		;
+	release_at(p, 3, b);
+	ck_assert_str_eq(history(BUFFER_DRAM, 3),
+			 "1/1 alloc:64:4194303:1@0#1 free:64:4194303:0@0 unknown_free:0:4194303:0@0#2");
+}
+END_TEST
+
+/* Of pairs a user who is not root has half; root's are told still. */
+START_TEST(a_user_has_half_of_the_pairs)
+{
+	uint32_t p = util_process(u, 1, 7, "p"), root = util_process(u, 2, 0, "r"), n = 0;
+
+	for (uint32_t i = 1; i <= 182; i++)
+		(void)util_site(u, i);
+	for (uint32_t a = 1; a <= 182; a++)
+		for (uint32_t b = 1; b <= 182; b++, n++) {
+			util_alloc_at(u, p, 0, BUFFER_DRAM, 1, 64, a, 0);
+			release_at(p, 1, b);
+		}
+	ck_assert_uint_eq(registry_counters(u->reg)->definitions_lost, n - (REGISTRY_PAIRS - 1) / 2);
+	ck_assert_ptr_nonnull(strstr(history(BUFFER_DRAM, 1), " alloc:64:1:1@0 free:64:1:0@0"));
+	util_alloc_at(u, root, 0, BUFFER_DRAM, 2, 64, 182, 0);
+	release_at(root, 2, 182);
+	ck_assert_str_eq(history(BUFFER_DRAM, 2), "1/1 alloc:64:2:1@0#182 free:64:2:0@0#182");
+	/* One that is there is anybody's. */
+	util_alloc_at(u, p, 0, BUFFER_DRAM, 3, 64, 182, 0);
+	release_at(p, 3, 182);
+	ck_assert_str_eq(history(BUFFER_DRAM, 3), "1/1 alloc:64:1:1@0#182 free:64:1:0@0#182");
 }
 END_TEST
 
@@ -466,6 +543,8 @@ int main(void)
 	tcase_add_test(t, lives_of_any_length_and_size);
 	tcase_add_test(t, what_a_life_costs);
 	tcase_add_test(t, a_forgotten_life_makes_the_next_free_unsure);
+	tcase_add_test(t, each_event_says_where_it_was);
+	tcase_add_test(t, a_user_has_half_of_the_pairs);
 	tcase_add_test(t, the_busy_do_not_push_out_the_quiet);
 	tcase_add_test(t, the_hand_spares_what_was_touched);
 	tcase_add_test(t, a_carried_head_may_go);

@@ -744,7 +744,7 @@ START_TEST(the_stream_by_bytes)
 	for (n = 0; handle_ready(w->handles, h); n++)
 		ck_assert_uint_eq(read_at(h, (uint64_t)n, 1, text + n), 1);
 	ck_assert_int_eq(text[n - 1], '\n');
-	ck_assert_ptr_nonnull(memmem(text, (size_t)n, " alloc 0 dram 0x000000001000 4096 100 1\n", 40));
+	ck_assert_ptr_nonnull(memmem(text, (size_t)n, " alloc 0 dram 0x000000001000 4096 100 1 -\n", 42));
 	handle_close(w->handles, h);
 }
 END_TEST

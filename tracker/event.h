@@ -41,7 +41,7 @@ struct event {
 	uint64_t address;
 	uint64_t size;         /* unchecked */
 	uint64_t time;
-	uint32_t site;         /* of an allocation: number in the registry's table of call sites; 0 = not known */
+	uint32_t site;         /* where it happened: number in the registry's table of call sites; 0 = not known */
 	uint32_t tag;          /* the same, of tags */
 };
 

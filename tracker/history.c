@@ -14,6 +14,8 @@
 #define LASTED_LOW_BITS 28
 #define LASTED_MAX ((UINT64_C(1) << (14 + LASTED_LOW_BITS)) - 1)
 #define SOLO_SIZE_MAX ((UINT64_C(1) << 36) - 1)
+#define SOLO_ADDRESS_MAX ((UINT64_C(1) << 48) - 1)
+#define EVENT_NUMBER_MASK 0xffffffU
 
 static_assert(sizeof(struct history_event) == 32, "an event is 32 bytes");
 static_assert(sizeof(struct history_solo) == 32, "an everyday life is 32 bytes");
@@ -82,7 +84,7 @@ bool history_person_get(const struct history *h, uint32_t serial, struct history
 
 static uint32_t hash_of(const struct history *h, uint32_t head)
 {
-	return history_hash(h->seed, h->head[head].key.device, h->head[head].key.address);
+	return history_hash(h->seed, h->head[head].key.device, history_address(&h->head[head]));
 }
 
 static uint32_t tag_of(const struct history_key *k)
@@ -213,7 +215,7 @@ static void chain_add(struct history *h, struct history_key *k, uint32_t e, cons
 	h->event[e] = *event;
 	h->event[e].next = 0;
 	if (k->count)
-		h->event[k->last].next = e;
+		h->event[k->last].next = e & EVENT_NUMBER_MASK;
 	else
 		k->first = e;
 	k->last = e;
@@ -242,7 +244,8 @@ static struct history_event solo_event(const struct history *h, const struct his
 	return (struct history_event){
 		.time = s->end - lasted,
 		.kind = HISTORY_LIFE,
-		.pid = history_person_get(h, s->owner, &owner) ? owner.pid : 0,
+		.pid = history_person_get(h, s->owner, &owner) ? (uint32_t)owner.pid & HISTORY_PID_MASK : 0,
+		.sites = s->sites,
 		.size = s->size,
 		.end = s->end,
 	};
@@ -358,8 +361,8 @@ static bool life_is_solo(const struct history *h, const struct history_id *id, c
 {
 	struct history_person owner;
 
-	return life->size <= SOLO_SIZE_MAX && life->end >= life->time && life->end - life->time <= LASTED_MAX &&
-	       history_person_get(h, id->owner, &owner) && owner.pid == life->pid;
+	return id->address <= SOLO_ADDRESS_MAX && life->size <= SOLO_SIZE_MAX && life->end >= life->time &&
+	       life->end - life->time <= LASTED_MAX && history_person_get(h, id->owner, &owner) && (uint32_t)owner.pid == life->pid;
 }
 
 static uint32_t first_life(struct history *h, const struct history_id *id, const struct history_event *life)
@@ -376,6 +379,7 @@ static uint32_t first_life(struct history *h, const struct history_id *id, const
 		uint64_t lasted = life->end - life->time;
 		s->end = life->end;
 		s->size = life->size & SOLO_SIZE_MAX;
+		s->sites = life->sites;
 		s->lasted_low = (uint32_t)lasted & ((1U << LASTED_LOW_BITS) - 1);
 		s->lasted_high = (uint32_t)(lasted >> LASTED_LOW_BITS) & 0x3fffU;
 		h->events++;

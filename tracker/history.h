@@ -46,12 +46,14 @@ struct history_person {
 
 struct history_event {
 	uint64_t time;
-	uint32_t next;        /* the following event of the chain */
-	int32_t pid;          /* who did it */
+	uint64_t next : 24;   /* the following event of the chain */
+	uint64_t pid : 24;    /* who did it */
+	uint64_t sites : 16;  /* where: number of a pair (registry-site.c), 0 = not known */
 	uint64_t size : 59;
 	uint64_t kind : 5;    /* enum trace_kind or HISTORY_LIFE */
 	uint64_t end;         /* HISTORY_LIFE: time of the free; else the references left */
 };
+#define HISTORY_PID_MASK 0xffffffU  /* Linux has no pid above 2^22 */
 #define HISTORY_EVENTS_MAX ((UINT32_C(1) << 24) - 2)
 
 enum history_form {
@@ -62,7 +64,8 @@ enum history_form {
 
 /* What is in each head: (address, owner, form, type, device, carried, touched, unsure). */
 struct history_solo {
-	uint64_t address;
+	uint64_t address : 48;  /* what needs more bits becomes a key */
+	uint64_t sites : 16;    /* as in an event */
 	uint32_t owner;       /* serial of the process */
 	uint32_t form : 2;
 	uint32_t type : 3;
@@ -94,11 +97,16 @@ struct history_key {
 	uint32_t frees;       /* buffers that ended here by a free */
 };
 
-/* C allows reading the common first members through either. */
+/* C allows reading the common members behind the address through either. */
 union history_head {
 	struct history_solo solo;
 	struct history_key key;
 };
+
+static inline uint64_t history_address(const union history_head *head)
+{
+	return head->key.form == HISTORY_SOLO ? head->solo.address : head->key.address;
+}
 
 /* Events that were given back together. */
 struct history_chain {
@@ -190,8 +198,9 @@ static inline bool history_is(const struct history *h, uint32_t number, const st
 {
 	const struct history_key *k = &h->head[number].key;
 
-	return number && number < h->used_heads && k->form != HISTORY_NONE && k->address == id->address &&
-	       k->owner == id->owner && k->device == id->device && k->type == id->type;
+	return number && number < h->used_heads && k->form != HISTORY_NONE &&
+	       history_address(&h->head[number]) == id->address && k->owner == id->owner &&
+	       k->device == id->device && k->type == id->type;
 }
 /* Asks for the event that the next one of a head will be linked to, and what it will take the place of; the head itself
  * has been asked for before. */

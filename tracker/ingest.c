@@ -51,6 +51,7 @@ static void trace_buffer(const struct booking *k, enum trace_kind kind, const st
 		.device = b->device,
 		.type = b->type,
 		.kind = (uint8_t)kind,
+		.site = (uint16_t)k->event->site,
 	};
 }
 
@@ -66,6 +67,7 @@ static void trace_free(const struct booking *k, enum trace_kind kind, uint8_t ty
 		.device = (uint16_t)k->event->device,
 		.type = type,
 		.kind = (uint8_t)kind,
+		.site = (uint16_t)k->event->site,
 	});
 	registry_touch(k->in->registry);
 }
@@ -121,10 +123,16 @@ static void lost(const struct booking *k, int reason)
 	registry_touch(k->in->registry);
 }
 
+static struct deed deed(const struct booking *k)
+{
+	return (struct deed){ .process = k->event->process, .site = k->event->site, .time = k->now };
+}
+
 static void add_reference(const struct booking *k, struct buffer *b)
 {
 	bool resized = b->size != k->event->size;
-	int r = registry_ref(k->in->registry, b, k->event->size, k->now);
+	const struct deed by = deed(k);
+	int r = registry_ref(k->in->registry, b, k->event->size, &by);
 
 	if (r < 0)
 		lost(k, r);
@@ -177,7 +185,9 @@ static void book_alloc(const struct booking *k, uint8_t type)
 
 static void take_reference(const struct booking *k, struct buffer *b, bool foreign)
 {
-	if (registry_unref(k->in->registry, b, k->event->process, foreign ? TRACE_FOREIGN_FREE : TRACE_FREE, k->now)) {
+	const struct deed by = deed(k);
+
+	if (registry_unref(k->in->registry, b, foreign ? TRACE_FOREIGN_FREE : TRACE_FREE, &by)) {
 		counters(k)->frees_total++;
 		trace_buffer(k, foreign ? TRACE_FOREIGN_FREE : TRACE_FREE, b);
 	} else {
@@ -202,9 +212,10 @@ static bool free_rerouted(const struct booking *k)
 
 static void double_free(const struct booking *k)
 {
+	const struct deed by = deed(k);
+
 	counters(k)->double_frees++;
-	registry_double_free(k->in->registry, k->event->process, (unsigned)k->event->device, k->event->address,
-			     TYPES_OF_FREE, k->now);
+	registry_double_free(k->in->registry, &by, (unsigned)k->event->device, k->event->address, TYPES_OF_FREE);
 	trace_free(k, TRACE_DOUBLE_FREE, TRACE_NO_TYPE);
 }
 
@@ -234,10 +245,11 @@ static bool free_foreign(const struct booking *k)
 static void unknown_free(const struct booking *k, uint8_t type)
 {
 	const struct event *e = k->event;
+	const struct deed by = deed(k);
 
 	counters(k)->unknown_frees++;
-	registry_unknown_free(k->in->registry, e->process, (unsigned)e->device, e->address,
-			      type == TRACE_NO_TYPE ? TYPES_OF_FREE : 1U << type, k->now);
+	registry_unknown_free(k->in->registry, &by, (unsigned)e->device, e->address,
+			      type == TRACE_NO_TYPE ? TYPES_OF_FREE : 1U << type);
 	trace_free(k, TRACE_UNKNOWN_FREE, type);
 }
 

@@ -41,11 +41,28 @@ uint32_t registry_history_begun(const struct registry *reg, const struct buffer 
 	return is_begun(reg, head) ? head : 0;
 }
 
-void registry_remember(struct registry *reg, uint32_t head, uint8_t kind, uint64_t time, uint64_t size, int32_t pid,
-		       uint64_t end)
+static unsigned pid_of(const struct registry *reg, uint32_t process)
+{
+	return (unsigned)reg->process[process].p.pid;
+}
+
+/* Of what is written down: where it began and (of an everyday life) ended. */
+static uint16_t sites_of(struct registry *reg, uint32_t process, uint32_t begin, uint32_t end)
+{
+	return registry_site_pair(reg, reg->process[process].p.uid, begin, end);
+}
+
+void registry_remember(struct registry *reg, uint32_t head, uint8_t kind, const struct deed *by, uint64_t size,
+		       uint64_t refs)
 {
 	history_append(&reg->history, head, &(struct history_event){
-		.time = time, .size = size & SIZE_MASK, .pid = pid, .kind = kind & 31U, .end = end });
+		.time = by->time,
+		.size = size & SIZE_MASK,
+		.pid = pid_of(reg, by->process) & HISTORY_PID_MASK,
+		.sites = sites_of(reg, by->process, by->site, 0),
+		.kind = kind & 31U,
+		.end = refs,
+	});
 }
 
 uint32_t registry_history_begin(struct registry *reg, struct buffer *b)
@@ -58,7 +75,8 @@ uint32_t registry_history_begin(struct registry *reg, struct buffer *b)
 	head = history_begin(&reg->history, registry_history_head(reg, b), &id, &(struct history_event){
 		.time = b->time,
 		.size = b->size & SIZE_MASK,
-		.pid = reg->process[b->process].p.pid,
+		.pid = pid_of(reg, b->process) & HISTORY_PID_MASK,
+		.sites = sites_of(reg, b->process, b->site, 0),
 		.kind = TRACE_ALLOC,
 		.end = b->refs,
 	});
@@ -67,19 +85,24 @@ uint32_t registry_history_begin(struct registry *reg, struct buffer *b)
 	return head;
 }
 
-uint32_t registry_history_end(struct registry *reg, struct buffer *b, uint32_t by, uint8_t kind, uint64_t now)
+uint32_t registry_history_end(struct registry *reg, struct buffer *b, uint8_t kind, const struct deed *by)
 {
-	int32_t pid = reg->process[by].p.pid;
 	struct history_id id = id_of(reg, b);
 	uint32_t head = history_is(&reg->history, b->history, &id) ? b->history : 0;
 
-	if (kind == TRACE_FREE && by == b->process && !is_begun(reg, head))
+	if (kind == TRACE_FREE && by->process == b->process && !is_begun(reg, head))
 		return history_live(&reg->history, head, &id, &(struct history_event){
-			.time = b->time, .size = b->size & SIZE_MASK, .pid = pid, .kind = HISTORY_LIFE, .end = now });
+			.time = b->time,
+			.size = b->size & SIZE_MASK,
+			.pid = pid_of(reg, b->process) & HISTORY_PID_MASK,
+			.sites = sites_of(reg, b->process, b->site, by->site),
+			.kind = HISTORY_LIFE,
+			.end = by->time,
+		});
 	head = registry_history_begin(reg, b);
 	if (!head)
 		return registry_history_head(reg, b);
-	registry_remember(reg, head, kind, now, b->size, pid, 0);
+	registry_remember(reg, head, kind, by, b->size, 0);
 	history_end(&reg->history, head, true);
 	return head;
 }
@@ -93,8 +116,8 @@ static uint32_t head_next(const struct registry *reg, struct walk *w)
 		uint32_t tag = index_entry_tag(e), head = index_entry_value(e);
 		if (!index_tag_is_head(tag) || !(w->types >> index_tag_type(tag) & 1))
 			continue;
-		const struct history_key *k = &reg->history.head[head].key;
-		if (k->address == w->address && k->device == w->device)
+		const union history_head *h = &reg->history.head[head];
+		if (history_address(h) == w->address && h->key.device == w->device)
 			return head;
 	}
 	return 0;
@@ -165,23 +188,27 @@ static uint32_t head_of_free(const struct registry *reg, uint32_t process, unsig
 	return best;
 }
 
-void registry_double_free(struct registry *reg, uint32_t process, unsigned device, uint64_t address, unsigned types,
-			  uint64_t now)
+void registry_double_free(struct registry *reg, const struct deed *by, unsigned device, uint64_t address,
+			  unsigned types)
 {
-	uint32_t head = head_of_free(reg, process, device, address, types, true);
+	uint32_t head = head_of_free(reg, by->process, device, address, types, true);
 
 	if (head)
-		registry_remember(reg, head, TRACE_DOUBLE_FREE, now, 0, reg->process[process].p.pid, 0);
+		registry_remember(reg, head, TRACE_DOUBLE_FREE, by, 0, 0);
 }
 
-void registry_unknown_free(struct registry *reg, uint32_t process, unsigned device, uint64_t address, unsigned types,
-			   uint64_t now)
+void registry_unknown_free(struct registry *reg, const struct deed *by, unsigned device, uint64_t address,
+			   unsigned types)
 {
-	uint32_t head = head_of_free(reg, process, device, address, types, false);
+	uint32_t head = head_of_free(reg, by->process, device, address, types, false);
 
 	if (head)
 		history_append_once(&reg->history, head, &(struct history_event){
-			.time = now, .kind = TRACE_UNKNOWN_FREE, .pid = reg->process[process].p.pid });
+			.time = by->time,
+			.pid = pid_of(reg, by->process) & HISTORY_PID_MASK,
+			.sites = sites_of(reg, by->process, by->site, 0),
+			.kind = TRACE_UNKNOWN_FREE,
+		});
 }
 
 /* The newest lines so far. There is room for twice as many as are wanted, and order is made when it is full: an address
@@ -231,16 +258,18 @@ static void lines_of_head(const struct registry *reg, uint32_t head, struct line
 	uint32_t pos = 0;
 
 	while (history_each(&reg->history, head, &pos, &v)) {
+		const struct site_pair *sites = &reg->pair[v.sites];
 		bool life = v.kind == HISTORY_LIFE;
 		order = later(order, v.time);
 		line_add(lines, (struct history_line){
-			.time = v.time, .order = order, .size = v.size, .pid = v.pid,
+			.time = v.time, .order = order, .size = v.size, .pid = (int32_t)v.pid, .site = sites->begin,
 			.refs = life ? 1 : (uint32_t)v.end, .kind = life ? TRACE_ALLOC : (uint8_t)v.kind });
 		if (!life)
 			continue;
 		order = later(order, v.end);
 		line_add(lines, (struct history_line){
-			.time = v.end, .order = order, .size = v.size, .pid = v.pid, .kind = TRACE_FREE });
+			.time = v.end, .order = order, .size = v.size, .pid = (int32_t)v.pid, .site = sites->end,
+			.kind = TRACE_FREE });
 	}
 }
 
@@ -266,6 +295,7 @@ static struct history_line line_of_buffer(const struct registry *reg, const stru
 		.order = order,
 		.size = b->size,
 		.pid = reg->process[b->process].p.pid,
+		.site = b->site,
 		.refs = b->refs,
 		.kind = TRACE_ALLOC,
 	};
@@ -307,11 +337,12 @@ ssize_t registry_history(const struct registry *reg, unsigned device, unsigned t
 
 static struct past past_of(const struct registry *reg, uint32_t head)
 {
-	const struct history_key *k = &reg->history.head[head].key;
-	uint64_t mixed = (k->address + k->device * UINT64_C(0x9e3779b97f4a7c15)) * UINT64_C(0xd6e8feb86659fd93);
+	const union history_head *h = &reg->history.head[head];
+	uint64_t address = history_address(h), device = h->key.device;
+	uint64_t mixed = (address + device * UINT64_C(0x9e3779b97f4a7c15)) * UINT64_C(0xd6e8feb86659fd93);
 
 	return (struct past){
-		.head = head, .place = (uint32_t)(mixed >> 32), .device = k->device & 1023U, .address = k->address };
+		.head = head, .place = (uint32_t)(mixed >> 32), .device = device & 1023U, .address = address };
 }
 
 static bool comes_before(const struct history_key *a, const struct history_key *b)
@@ -352,7 +383,7 @@ int registry_past_next(const struct registry *reg, unsigned device, uint64_t *po
 			return -EAGAIN;
 		++*pos;
 		bool stands = k->form != HISTORY_NONE && k->device == device &&
-			      standing_for(reg, device, k->address, &looked) == head;
+			      standing_for(reg, device, history_address(&h->head[head]), &looked) == head;
 		*budget -= looked < *budget ? looked : *budget;
 		if (!stands)
 			continue;

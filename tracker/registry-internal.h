@@ -98,6 +98,14 @@ struct tag {
 	bool suppressed;
 };
 
+/* Where a buffer's life began and ended, or (with no end) where anything else happened: sites, 0 = not known. What
+ * history keeps of an event is the number of such a pair. */
+struct site_pair {
+	uint32_t begin;
+	uint32_t end;
+	uint32_t uid;
+};
+
 /* Totals of a site: of one process, or the sum over all. */
 struct account {
 	struct totals totals;
@@ -165,6 +173,7 @@ enum share {
 	SHARE_FRAMES,
 	SHARE_TAGS,
 	SHARE_TAG_TEXT,
+	SHARE_PAIRS,
 	SHARE_ACCOUNTS,
 	SHARE_SUMS,
 	SHARE_CELLS,
@@ -200,6 +209,7 @@ struct registry {
 	struct site *site;
 	struct site_frame *frame;
 	struct tag *tag;
+	struct site_pair *pair;
 	char *module_text;
 	char *tag_text;
 	struct account *account;
@@ -215,6 +225,7 @@ struct registry {
 	uint32_t used_holdings;
 	uint32_t free_holdings;
 	uint32_t last_holding;  /* the one that was looked up last; 0 = none */
+	uint16_t last_pair;     /* the same */
 	uint32_t used_processes;
 	uint32_t free_processes; /* slot + 1, through older_ended */
 	uint32_t processes;
@@ -326,6 +337,9 @@ void registry_share_return(struct registry *reg, uint32_t uid, enum share what);
 /* Nobody has any of that. */
 void registry_share_forget(struct registry *reg, enum share what);
 
+/* The number of two call sites, made when it is new; 0 = neither is known, or there is no room. */
+uint16_t registry_site_pair(struct registry *reg, uint32_t uid, uint32_t begin, uint32_t end);
+
 /* ---- registry-account.c ---- */
 
 /* The account, made when it is new; 0 = no room (counted in definitions_lost). */
@@ -363,8 +377,9 @@ uint32_t registry_history_begun(const struct registry *reg, const struct buffer 
 /* Writes the ALLOC of a live buffer down, if it is not yet: more is to follow than a plain free. Returns its head. */
 uint32_t registry_history_begin(struct registry *reg, struct buffer *b);
 /* Writes the end of a live buffer down. Returns what remembers it, 0 = nothing does. */
-uint32_t registry_history_end(struct registry *reg, struct buffer *b, uint32_t by, uint8_t kind, uint64_t now);
-void registry_remember(struct registry *reg, uint32_t head, uint8_t kind, uint64_t time, uint64_t size, int32_t pid,
-		       uint64_t end);
+uint32_t registry_history_end(struct registry *reg, struct buffer *b, uint8_t kind, const struct deed *by);
+/* Writes down what happened at a head: an event of that kind, with the buffer's size and the references left. */
+void registry_remember(struct registry *reg, uint32_t head, uint8_t kind, const struct deed *by, uint64_t size,
+		       uint64_t refs);
 
 #endif

@@ -19,6 +19,7 @@
 #define INDEX_MODULE 1
 #define INDEX_SITE 2
 #define INDEX_TAG 3
+#define INDEX_PAIR 4
 
 /* How much there is of everything; number 0 of a table is none of them. */
 static const uint32_t most[SHARES] = {
@@ -28,6 +29,7 @@ static const uint32_t most[SHARES] = {
 	[SHARE_FRAMES] = REGISTRY_FRAMES,
 	[SHARE_TAGS] = REGISTRY_TAGS - 1,
 	[SHARE_TAG_TEXT] = REGISTRY_TAG_TEXT,
+	[SHARE_PAIRS] = REGISTRY_PAIRS - 1,
 	[SHARE_ACCOUNTS] = REGISTRY_ACCOUNTS - 1,
 	[SHARE_SUMS] = REGISTRY_ACCOUNTS - 1,
 	[SHARE_CELLS] = GROWTH_CELLS,
@@ -317,6 +319,41 @@ uint32_t registry_site(struct registry *reg, uint8_t method, bool truncated, con
 		.hash = hash, .frames = first, .uid = uid, .n = (uint8_t)n, .method = method, .truncated = truncated };
 	reg->site[number].suppressed = registry_suppresses_site(reg, &reg->site[number]);
 	return number;
+}
+
+static uint32_t pair_find(const struct registry *reg, uint32_t hash, uint32_t begin, uint32_t end)
+{
+	struct index_cursor c = index_find(&reg->definitions, hash);
+	uint64_t e;
+
+	while ((e = index_next(&c)) != 0) {
+		const struct site_pair *p = &reg->pair[index_entry_value(e)];
+		if (index_entry_tag(e) == INDEX_PAIR && p->begin == begin && p->end == end)
+			return index_entry_value(e);
+	}
+	return 0;
+}
+
+uint16_t registry_site_pair(struct registry *reg, uint32_t uid, uint32_t begin, uint32_t end)
+{
+	const struct site_pair *last = &reg->pair[reg->last_pair];
+	uint32_t hash, number;
+
+	if (!begin && !end)
+		return 0;
+	/* One event after the other is from the same place. */
+	if (last->begin == begin && last->end == end)
+		return reg->last_pair;
+	hash = registry_hash(reg, INDEX_PAIR, (uint64_t)begin << 32 | end);
+	number = pair_find(reg, hash, begin, end);
+	if (!number) {
+		number = entry_new(reg, uid, SHARE_PAIRS, SHARE_PAIRS, 0, hash, INDEX_PAIR);
+		if (!number)
+			return 0;
+		reg->pair[number] = (struct site_pair){ .begin = begin, .end = end, .uid = uid };
+	}
+	reg->last_pair = (uint16_t)number;
+	return reg->last_pair;
 }
 
 bool registry_site_get(const struct registry *reg, uint32_t number, struct site_info *out)

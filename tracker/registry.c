@@ -16,7 +16,7 @@
 
 struct layout {
 	size_t record, chunk, holding, process, device, heads, events, persons;
-	size_t module, site, frame, tag, module_text, tag_text, account, sum, mark_device, cell;
+	size_t module, site, frame, tag, pair, module_text, tag_text, account, sum, mark_device, cell;
 	size_t size;
 	uint32_t max_chunks;
 };
@@ -47,6 +47,7 @@ static struct layout layout_of(const struct registry_config *c)
 	l.site = reserve(&at, REGISTRY_SITES * sizeof(struct site));
 	l.frame = reserve(&at, REGISTRY_FRAMES * sizeof(struct site_frame));
 	l.tag = reserve(&at, REGISTRY_TAGS * sizeof(struct tag));
+	l.pair = reserve(&at, REGISTRY_PAIRS * sizeof(struct site_pair));
 	l.module_text = reserve(&at, REGISTRY_MODULE_TEXT);
 	l.tag_text = reserve(&at, REGISTRY_TAG_TEXT);
 	l.account = reserve(&at, REGISTRY_ACCOUNTS * sizeof(struct account));
@@ -98,6 +99,7 @@ int registry_new(struct registry **regp, const struct registry_config *config, v
 	reg->site = (void *)(base + l.site);
 	reg->frame = (void *)(base + l.frame);
 	reg->tag = (void *)(base + l.tag);
+	reg->pair = (void *)(base + l.pair);
 	reg->module_text = base + l.module_text;
 	reg->tag_text = base + l.tag_text;
 	reg->account = (void *)(base + l.account);
@@ -199,6 +201,7 @@ uint64_t registry_memory(const struct registry *reg)
 	       (uint64_t)reg->used[SHARE_MODULES] * sizeof(struct module) +
 	       (uint64_t)reg->used[SHARE_SITES] * sizeof(struct site) +
 	       (uint64_t)reg->used[SHARE_FRAMES] * sizeof(struct site_frame) +
+	       (uint64_t)reg->used[SHARE_PAIRS] * sizeof(struct site_pair) +
 	       (uint64_t)reg->used[SHARE_TAGS] * sizeof(struct tag) + reg->used[SHARE_MODULE_TEXT] +
 	       reg->used[SHARE_TAG_TEXT] +
 	       ((uint64_t)reg->used_accounts + reg->used[SHARE_SUMS]) * sizeof(struct account) +
@@ -912,7 +915,7 @@ void registry_remove(struct registry *reg, const struct buffer *b, bool freed)
 	take_out(reg, b, freed, registry_history_head(reg, b));
 }
 
-int registry_ref(struct registry *reg, struct buffer *b, uint64_t size, uint64_t now)
+int registry_ref(struct registry *reg, struct buffer *b, uint64_t size, const struct deed *by)
 {
 	struct record *r = &reg->record[b->slot];
 	bool resized = size != b->size;
@@ -933,16 +936,15 @@ int registry_ref(struct registry *reg, struct buffer *b, uint64_t size, uint64_t
 		b->refs++;
 	r->refs = b->refs;
 	if (key)
-		registry_remember(reg, key, resized ? TRACE_RESIZE : TRACE_REF, now, b->size,
-				  reg->process[b->process].p.pid, b->refs);
+		registry_remember(reg, key, resized ? TRACE_RESIZE : TRACE_REF, by, b->size, b->refs);
 	reg->version++;
 	return 0;
 }
 
-bool registry_unref(struct registry *reg, struct buffer *b, uint32_t by, uint8_t kind, uint64_t now)
+bool registry_unref(struct registry *reg, struct buffer *b, uint8_t kind, const struct deed *by)
 {
 	if (b->refs == 1) {
-		uint32_t head = registry_history_end(reg, b, by, kind, now);
+		uint32_t head = registry_history_end(reg, b, kind, by);
 
 		b->refs = 0;
 		take_out(reg, b, true, head);
@@ -952,8 +954,7 @@ bool registry_unref(struct registry *reg, struct buffer *b, uint32_t by, uint8_t
 	b->refs--;
 	reg->record[b->slot].refs = b->refs;
 	if (key)
-		registry_remember(reg, key, kind == TRACE_FREE ? TRACE_UNREF : kind, now, b->size, reg->process[by].p.pid,
-			 b->refs);
+		registry_remember(reg, key, kind == TRACE_FREE ? TRACE_UNREF : kind, by, b->size, b->refs);
 	reg->version++;
 	return false;
 }

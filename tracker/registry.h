@@ -63,7 +63,8 @@ struct counters {
 	uint64_t queries_total;
 	uint64_t dumps_total;
 	uint64_t history_dropped;  /* events that history had no room for */
-	uint64_t definitions_lost; /* modules, sites and tags that there was no room for; buffers without their site so */
+	uint64_t definitions_lost; /* modules, sites, pairs of them and tags that there was no room for; buffers and lines of
+	                              history without their site so */
 };
 
 struct device {
@@ -272,6 +273,7 @@ struct history_line {
 	uint32_t nth;     /* then as found */
 	uint64_t size;
 	int32_t pid;      /* who did it */
+	uint32_t site;    /* where, 0 = not known */
 	uint32_t refs;    /* after it */
 	uint8_t kind;     /* enum trace_kind: ALLOC REF RESIZE FREE UNREF DOUBLE_FREE FOREIGN_FREE */
 };
@@ -349,22 +351,28 @@ enum freed_before registry_freed_before(const struct registry *reg, uint32_t pro
 /* A new live buffer (b->slot is filled in). 0; -ENOSPC at max_buffers; -EMLINK at REGISTRY_BUFFERS_AT_ADDRESS;
  * -EOVERFLOW when the sum of all sizes would not fit 64 bits; -ENOMEM. */
 int registry_insert(struct registry *reg, struct buffer *b);
+/* Who has done something to a buffer, where and when. */
+struct deed {
+	uint32_t process;  /* slot */
+	uint32_t site;     /* 0 = not known */
+	uint64_t time;
+};
 /* One reference more; b is changed along. `size` differs from b->size: resized. 0 or -EOVERFLOW (nothing changed). */
-int registry_ref(struct registry *reg, struct buffer *b, uint64_t size, uint64_t now);
-/* One reference less, by `by` (a process slot); at the last one the buffer is gone: returns true. `kind` is how the
- * history names it: TRACE_FREE or TRACE_FOREIGN_FREE. */
-bool registry_unref(struct registry *reg, struct buffer *b, uint32_t by, uint8_t kind, uint64_t now);
+int registry_ref(struct registry *reg, struct buffer *b, uint64_t size, const struct deed *by);
+/* One reference less; at the last one the buffer is gone: returns true. `kind` is how the history names it: TRACE_FREE or
+ * TRACE_FOREIGN_FREE. */
+bool registry_unref(struct registry *reg, struct buffer *b, uint8_t kind, const struct deed *by);
 /* A buffer of the process at that address was not booked, or forgotten by a control command: a free of it that comes is
  * no double free of what was there before. */
 void registry_history_doubt(struct registry *reg, uint32_t process, unsigned device, uint64_t address);
 /* Remembers a double free of `types` at the address in the owner's history. */
-void registry_double_free(struct registry *reg, uint32_t process, unsigned device, uint64_t address, unsigned types,
-			  uint64_t now);
+void registry_double_free(struct registry *reg, const struct deed *by, unsigned device, uint64_t address,
+			  unsigned types);
 
 /* Remembers an unknown free of `types` at the address, if the process, or another one of its user, is remembered there: an
  * address of which nothing is known, or what is of somebody else, is not the place for it. */
-void registry_unknown_free(struct registry *reg, uint32_t process, unsigned device, uint64_t address, unsigned types,
-			   uint64_t now);
+void registry_unknown_free(struct registry *reg, const struct deed *by, unsigned device, uint64_t address,
+			   unsigned types);
 
 /* ---- control operations; steps do at most about `budget` chunks of work ---- */
 

@@ -26,6 +26,7 @@
 #define REGISTRY_MODULES 16384
 #define REGISTRY_SITES 65536
 #define REGISTRY_TAGS 65536
+#define REGISTRY_PAIRS 65536
 #define REGISTRY_ACCOUNTS (UINT32_C(1) << 18)  /* of processes; as many sums over all processes */
 
 /* Where a frame returns to. Module 0: not in a file, the offset is the address. */

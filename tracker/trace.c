@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "tracker/view-part.h"
 
 #define AHEAD 8  /* entries */
 
@@ -72,7 +73,7 @@ static void put_number_or_dash(struct textbuf *out, uint64_t v, bool applies)
 		textbuf_putc(out, '-');
 }
 
-static void put_line(const struct trace_entry *e, struct textbuf *out)
+static void put_line(const struct trace_entry *e, const struct registry *reg, struct textbuf *out)
 {
 	textbuf_time(out, e->time);
 	textbuf_putc(out, ' ');
@@ -94,10 +95,13 @@ static void put_line(const struct trace_entry *e, struct textbuf *out)
 	put_number_or_dash(out, (uint64_t)e->pid, e->pid > 0);
 	textbuf_putc(out, ' ');
 	put_number_or_dash(out, e->refs, e->refs != 0);
+	textbuf_putc(out, ' ');
+	view_put_site(out, reg, e->site);
 	textbuf_putc(out, '\n');
 }
 
-void trace_read(const struct trace *t, uint64_t *pos, uint64_t now, size_t want, struct textbuf *out)
+void trace_read(const struct trace *t, const struct registry *reg, uint64_t *pos, uint64_t now, size_t want,
+		struct textbuf *out)
 {
 	size_t begin = out->len;
 
@@ -107,9 +111,9 @@ void trace_read(const struct trace *t, uint64_t *pos, uint64_t now, size_t want,
 						.device = TRACE_NO_DEVICE,
 						.type = TRACE_NO_TYPE,
 						.size = t->first - *pos },
-			 out);
+			 reg, out);
 		*pos = t->first;
 	}
 	while (*pos < t->next && out->len - begin < want && !textbuf_error(out))
-		put_line(&t->ring[(*pos)++ % t->size], out);
+		put_line(&t->ring[(*pos)++ % t->size], reg, out);
 }

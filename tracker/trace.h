@@ -9,15 +9,20 @@
 #ifndef TRACKER_TRACE_H
 #define TRACKER_TRACE_H
 
+#include <assert.h>
 #include <stdint.h>
 
 #include "tracker/event.h"
+#include "tracker/site.h"
 #include "tracker/textbuf.h"
 
 #define TRACE_NO_DEVICE UINT16_MAX
 #define TRACE_NO_TYPE UINT8_MAX
 
-/* Fields that do not apply: device TRACE_NO_DEVICE, type TRACE_NO_TYPE, has_address false, size 0, pid 0, refs 0. */
+static_assert(REGISTRY_SITES <= UINT16_MAX + 1, "a site is 16 bits");
+
+/* Fields that do not apply: device TRACE_NO_DEVICE, type TRACE_NO_TYPE, has_address false, size 0, pid 0, refs 0,
+ * site 0. */
 struct trace_entry {
 	uint64_t time;
 	uint64_t seq;
@@ -29,7 +34,9 @@ struct trace_entry {
 	uint8_t type;
 	uint8_t kind;       /* enum trace_kind */
 	uint8_t has_address;
+	uint16_t site;      /* of REGISTRY_SITES */
 };
+static_assert(sizeof(struct trace_entry) == 48, "an entry is 48 bytes");
 
 #define TRACE_EVENTS_DEFAULT 16384
 #define TRACE_EVENTS_MIN 16
@@ -53,8 +60,8 @@ void trace_add(struct trace *t, const struct trace_entry *e);
 /* The same, to be filled in at once. */
 struct trace_entry *trace_next(struct trace *t);
 
-/* Writes lines from *pos on until the text is at least `want` bytes longer or nothing is left, and moves *pos. When
+/* Writes lines (sites are those of `reg`) from *pos on until the text is at least `want` bytes longer or nothing is left, and moves *pos. When
  * *pos is older than the ring, one `lost` line tells how many were missed (stamped `now`). */
-void trace_read(const struct trace *t, uint64_t *pos, uint64_t now, size_t want, struct textbuf *out);
+void trace_read(const struct trace *t, const struct registry *reg, uint64_t *pos, uint64_t now, size_t want, struct textbuf *out);
 
 #endif

@@ -58,7 +58,7 @@ static void put_block(const struct view *v, const struct buffer *b, struct textb
 	textbuf_putc(t, '\n');
 }
 
-static void put_lines(const struct view_history *history, struct textbuf *t)
+static void put_lines(const struct view *v, const struct view_history *history, struct textbuf *t)
 {
 	textbuf_puts(t, "history allocs=");
 	textbuf_u64(t, history->summary.allocs);
@@ -70,6 +70,10 @@ static void put_lines(const struct view_history *history, struct textbuf *t)
 		textbuf_time(t, history->line[i].time);
 		textbuf_putc(t, ' ');
 		view_put_history(t, &history->line[i]);
+		if (history->line[i].site) {
+			textbuf_puts(t, " site=");
+			view_put_site(t, v->registry, history->line[i].site);
+		}
 		textbuf_putc(t, '\n');
 	}
 }
@@ -82,7 +86,7 @@ static void put_past(const struct view *v, const struct buffer *b, struct textbu
 		t->error = -ENOMEM;
 		return;
 	}
-	put_lines(&history, t);
+	put_lines(v, &history, t);
 	free(history.line);
 }
 
@@ -197,7 +201,7 @@ static bool put_past_of_type(const struct view *v, const struct view_key *k, uns
 	any = history.summary.allocs || history.summary.frees || history.n;
 	if (any) {
 		put_string(t, "type ", buffer_type_name(type));
-		put_lines(&history, t);
+		put_lines(v, &history, t);
 	}
 	free(history.line);
 	return any;

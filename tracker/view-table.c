@@ -299,9 +299,9 @@ int view_trace(const struct view *v, const struct view_key *k, struct view_curso
 		c->pos = v->trace->first;
 		c->mark = v->trace->next;
 	}
-	put_header(c, t, "# time seq kind device type address size pid refs\n");
+	put_header(c, t, "# time seq kind device type address size pid refs site\n");
 	if (c->pos < c->mark && t->len - start < want)
-		trace_read(v->trace, &c->pos, v->now, want, t);
+		trace_read(v->trace, v->registry, &c->pos, v->now, want, t);
 	if (textbuf_error(t))
 		return textbuf_error(t);
 	return c->pos < c->mark ? 1 : 0;

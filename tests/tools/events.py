@@ -21,7 +21,8 @@ import ttsend  # noqa: E402
 
 KINDS = ("alloc ref resize free unref double_free unknown_free foreign_free connect exit scan reset clean dump "
          "lost").split()
-LINE = re.compile(r"(%s) (\d+|-) (%s) (\d+|-) (%s|-) (%s|-) (\d+|-) (\d+|-) (\d+|-)"
+# (No site: those who send here, by a socket, have none.)
+LINE = re.compile(r"(%s) (\d+|-) (%s) (\d+|-) (%s|-) (%s|-) (\d+|-) (\d+|-) (\d+|-) -"
                   % (TIME, "|".join(KINDS), "|".join(TYPES), ADDRESS))
 T0 = 0  # not told: `events` has the time of arrival anyway
 
@@ -198,7 +199,7 @@ def main():
 
     # ---- trace never blocks and tells the same ----
     lines = mount.lines("trace")
-    r.eq("header of trace", "# time seq kind device type address size pid refs", lines[0])
+    r.eq("header of trace", "# time seq kind device type address size pid refs site", lines[0])
     lines = lines[1:]
     for line in lines:
         r.ok("line of trace", LINE.fullmatch(line), line)
