@@ -3,9 +3,9 @@
 """seeds.py MOUNT PROGRAM RUNS LEAKS SEED: judges a server by what leak-seeds (leak-seeds.c) has sown.
 
 RUNS runs without a leak must make no suspect. LEAKS leaks of all kinds, among the same events, must all be suspected,
-with reason, size, references, owner, tag and the function that allocated them, and nothing else. First those with marks,
-for which there must have been no `clear`, and then the others; one process after the other, since what one of them
-holds between another's `clear` and `scan` would have outlived that.
+with reason, size, references, owner, tag and the function that allocated them, and nothing else. First come those with
+marks, for which there must have been no `clear`. One process follows the other, since what one of them holds between
+another's `clear` and `scan` would have outlived that.
 """
 import os
 import random
