@@ -99,15 +99,16 @@ def main():
     judge = Judge(mount, program, seed)
     sown = dict.fromkeys(KINDS, 0)
     clean = dict.fromkeys(KINDS, 0)
-    for kind in KINDS:
+    for i, kind in enumerate(KINDS):
         # A process of the kinds that are looked at only at their end makes one run.
         share = {"growing": 0.45, "exit": 0.1, "outlived": 0.45}.get(kind, 0) * runs
         each = 1 if kind == "exit" else 25
+        quota = leaks // len(KINDS) + (i < leaks % len(KINDS))
         while clean[kind] < share:
             judge.process(kind, each, 0)
             clean[kind] += each
-        while sown[kind] < leaks / len(KINDS):
-            count = min(judge.random.randint(1, 4), leaks // len(KINDS) - sown[kind])
+        while sown[kind] < quota:
+            count = min(judge.random.randint(1, 4), quota - sown[kind])
             judge.process(kind, 1 + judge.random.randint(0, 1), count)
             sown[kind] += count
     judge.names()
