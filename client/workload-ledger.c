@@ -76,9 +76,7 @@ static void row_print(FILE *f, unsigned device, const char *type, const struct l
 	fprintf(f, " allocs %" PRIu64 " frees %" PRIu64 "\n", r->allocs, r->frees);
 }
 
-/* Prints one device and adds its total to *overall. */
-static void device_print(FILE *f, struct ledger *all, unsigned processes, unsigned devices, unsigned device,
-			 struct ledger_row *overall)
+static struct ledger_device device_sum(struct ledger *all, unsigned processes, unsigned devices, unsigned device)
 {
 	struct ledger_device sum = { 0 };
 	unsigned i, type;
@@ -90,10 +88,38 @@ static void device_print(FILE *f, struct ledger *all, unsigned processes, unsign
 			row_add(&sum.types[type], &d->types[type]);
 		row_add(&sum.total, &d->total);
 	}
+	return sum;
+}
+
+/* Prints one device and adds its total to *overall. */
+static void device_print(FILE *f, struct ledger *all, unsigned processes, unsigned devices, unsigned device,
+			 struct ledger_row *overall)
+{
+	const struct ledger_device sum = device_sum(all, processes, devices, device);
+	unsigned type;
+
 	for (type = 0; type < LEDGER_TYPES; type++)
 		row_print(f, device, type_names[type], &sum.types[type], processes == 1);
 	row_print(f, device, "total", &sum.total, processes == 1);
 	row_add(overall, &sum.total);
+}
+
+void ledger_print_left(FILE *f, struct ledger *all, unsigned processes, unsigned devices)
+{
+	unsigned device, type;
+	uint64_t left = 0;
+
+	for (device = 0; device < devices; device++) {
+		const struct ledger_device sum = device_sum(all, processes, devices, device);
+
+		left += sum.total.count;
+		for (type = 0; type < LEDGER_TYPES; type++)
+			if (sum.types[type].count > 0)
+				fprintf(f, "expect died device %u %s count %" PRIu64 " bytes %" PRIu64 "\n", device,
+					type_names[type], sum.types[type].count, sum.types[type].bytes);
+	}
+	if (left == 0)
+		fprintf(f, "expect no leak\n");
 }
 
 void ledger_print(FILE *f, struct ledger *all, unsigned processes, unsigned devices)

@@ -53,6 +53,9 @@ struct ledger *ledger_at(struct ledger *all, unsigned i, unsigned devices);
 void ledger_alloc(struct ledger *l, unsigned device, unsigned type, uint64_t size);
 void ledger_free(struct ledger *l, unsigned device, unsigned type, uint64_t size);
 
+/* Prints what the processes have left, now that they have ended: the leaks that the server must show. */
+void ledger_print_left(FILE *f, struct ledger *all, unsigned processes, unsigned devices);
+
 /* Prints the sum of all ledgers. With several processes a peak depends on how they ran: `-`. */
 void ledger_print(FILE *f, struct ledger *all, unsigned processes, unsigned devices);
 

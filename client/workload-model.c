@@ -6,10 +6,11 @@
  * has an area of its own, because a FREE does not say which type it means:
  *
  *	DRAM  + 0x00000000  weights and KV cache      L1  + 0x000000  activations, from the start again in each layer
- *	      + 0xc0000000  leaked buffers                + 0x100000  l1_small
- *	      + 0xd0000000  buffers freed twice           + 0x180000  circular buffers
- *	      + 0xe0000000  traces
+ *	      + 0xc0000000  leaked buffers                + 0x0f0000  a scenario
+ *	      + 0xd0000000  buffers freed twice           + 0x100000  l1_small
+ *	      + 0xe0000000  traces                        + 0x180000  circular buffers
  *	      + 0xf0000000  never allocated, but freed
+ *	      + 0xf8000000  scenarios
  *
  * Tags say what an event is for: `layers.2/attention`. The program is compiled without inlining, so that the stacks of
  * its call sites have all of its functions.
@@ -23,6 +24,7 @@
 #include <unistd.h>
 
 #include "client/workload-model.h"
+#include "client/workload-scenario.h"
 
 #define DRAM_BASE UINT64_C(0x40000000)
 #define DRAM_WINDOW UINT64_C(0x100000000)
@@ -30,10 +32,12 @@
 #define DRAM_FREED_TWICE UINT64_C(0xd0000000)
 #define DRAM_TRACE UINT64_C(0xe0000000)
 #define DRAM_UNKNOWN UINT64_C(0xf0000000)
+#define DRAM_SCENARIO UINT64_C(0xf8000000)
 #define L1_BASE UINT64_C(0x16e000)
 #define L1_WINDOW UINT64_C(0x200000)
 #define L1_SMALL UINT64_C(0x100000)
 #define L1_CB UINT64_C(0x180000)
+#define L1_SCENARIO UINT64_C(0xf0000)
 
 /* A board's: 12 GiB of DRAM, 80 cores. */
 #define DRAM_CAPACITY UINT64_C(0x300000000)
@@ -53,14 +57,20 @@ static const char *const activations[] = { "norm", "qkv", "attention", "mlp" };
 #define COUNT_OF(array) (sizeof(array) / sizeof((array)[0]))
 #define ACTIVATIONS COUNT_OF(activations)
 
+enum role {
+	OTHER,
+	WEIGHT,
+	SHARED_WEIGHT,        /* reported twice: two references */
+	CACHE,
+};
+
 /* A buffer that outlives a step. */
 struct held {
 	unsigned device;
 	unsigned type;
 	uint64_t address;
 	uint64_t size;
-	bool shared;          /* reported twice: two references */
-	bool model;           /* weight or KV cache */
+	enum role role;
 };
 
 struct program {
@@ -77,6 +87,7 @@ struct device {
 struct model {
 	struct ttalloc *t;
 	struct ledger *ledger;
+	unsigned process;
 	const struct model_options *options;
 	const volatile sig_atomic_t *stop;
 	uint64_t dram;        /* start of this process's windows */
@@ -86,6 +97,7 @@ struct model {
 	uint64_t leaked;      /* faults made so far */
 	uint64_t freed_twice;
 	uint64_t freed_unknown;
+	uint64_t steps;       /* made so far */
 	int64_t started;      /* CLOCK_MONOTONIC, ns */
 	struct held *held;
 	size_t held_count;
@@ -105,8 +117,7 @@ static uint64_t random_u64(struct model *m)
 	return z ^ (z >> 31);
 }
 
-/* A multiple of the alignment in low..high. */
-static uint64_t random_size(struct model *m, uint64_t low, uint64_t high)
+uint64_t model_random_size(struct model *m, uint64_t low, uint64_t high)
 {
 	return low + random_u64(m) % ((high - low) / ALIGNMENT + 1) * ALIGNMENT;
 }
@@ -187,7 +198,7 @@ static void reported(struct model *m)
 	pace(m);
 }
 
-static void make(struct model *m, unsigned device, unsigned type, uint64_t address, uint64_t size)
+void model_make(struct model *m, unsigned device, unsigned type, uint64_t address, uint64_t size)
 {
 	if (type == LEDGER_CB)
 		ttalloc_cb_alloc(m->t, (int)device, address, size);
@@ -197,7 +208,7 @@ static void make(struct model *m, unsigned device, unsigned type, uint64_t addre
 	reported(m);
 }
 
-static void drop(struct model *m, unsigned device, unsigned type, uint64_t address, uint64_t size)
+void model_drop(struct model *m, unsigned device, unsigned type, uint64_t address, uint64_t size)
 {
 	if (type == LEDGER_CB)
 		ttalloc_cb_free(m->t, (int)device, address, size);
@@ -224,18 +235,41 @@ static void unload_kernel(struct model *m, unsigned device, uint64_t id, uint64_
 	reported(m);
 }
 
-/* One more reference to a live buffer, or one less: nothing but `refs` counts it. */
-static void share(struct model *m, const struct held *h)
+void model_share(struct model *m, unsigned device, unsigned type, uint64_t address, uint64_t size)
 {
-	ttalloc_alloc(m->t, (int)h->device, (uint8_t)h->type, h->address, h->size);
+	ttalloc_alloc(m->t, (int)device, (uint8_t)type, address, size);
 	m->ledger->refs++;
 	reported(m);
 }
 
-static void unshare(struct model *m, const struct held *h)
+void model_unshare(struct model *m, unsigned device, uint64_t address)
 {
-	ttalloc_free(m->t, (int)h->device, h->address);
+	ttalloc_free(m->t, (int)device, address);
 	reported(m);
+}
+
+void model_drop_again(struct model *m, unsigned device, uint64_t address)
+{
+	ttalloc_free(m->t, (int)device, address);
+	m->ledger->double_frees++;
+	reported(m);
+}
+
+/* --- for scenarios --- */
+
+uint64_t model_area(const struct model *m)
+{
+	return m->dram + DRAM_SCENARIO;
+}
+
+uint64_t model_l1_area(const struct model *m)
+{
+	return m->l1 + L1_SCENARIO;
+}
+
+unsigned model_process(const struct model *m)
+{
+	return m->process;
 }
 
 /* --- tags --- */
@@ -270,28 +304,29 @@ static int make_held(struct model *m, const struct held *h)
 {
 	if (!hold(m, h))
 		return -ENOMEM;
-	make(m, h->device, h->type, h->address, h->size);
+	model_make(m, h->device, h->type, h->address, h->size);
 	return 0;
 }
 
-static int load_weight(struct model *m, unsigned device, const char *name, uint64_t size, bool shared)
+static int load_weight(struct model *m, unsigned device, const char *name, uint64_t size, enum role role)
 {
-	struct held h = { .device = device, .type = TTALLOC_DRAM, .size = size, .shared = shared, .model = true };
+	struct held h = { .device = device, .type = TTALLOC_DRAM, .size = size, .role = role };
 	int r;
+
 
 	h.address = m->dram + m->devices[device].next_dram;
 	m->devices[device].next_dram += size;
 	ttalloc_tag_push(name);
 	r = make_held(m, &h);
-	if (r == 0 && shared)
-		share(m, &h);
+	if (r == 0 && role == SHARED_WEIGHT)
+		model_share(m, device, h.type, h.address, h.size);
 	ttalloc_tag_pop();
 	return r;
 }
 
 static int load_kernel_held(struct model *m, unsigned device, enum ttalloc_kernel_class kernel_class)
 {
-	struct held h = { .device = device, .type = LEDGER_KERNEL, .size = random_size(m, 12 * 1024, 24 * 1024) };
+	struct held h = { .device = device, .type = LEDGER_KERNEL, .size = model_random_size(m, 12 * 1024, 24 * 1024) };
 	struct held *kept = hold(m, &h);
 
 	if (!kept)
@@ -307,7 +342,7 @@ static int load_weights(struct model *m, unsigned device)
 	int r = 0;
 
 	for (i = 0; i < COUNT_OF(weights) && r == 0; i++)
-		r = load_weight(m, device, weights[i], random_size(m, 512 * 1024, 2 * 1024 * 1024), false);
+		r = load_weight(m, device, weights[i], model_random_size(m, 512 * 1024, 2 * 1024 * 1024), WEIGHT);
 	return r;
 }
 
@@ -318,7 +353,7 @@ static int load_kv_cache(struct model *m, unsigned device)
 
 	ttalloc_tag_push("kv_cache");
 	for (i = 0; i < COUNT_OF(caches) && r == 0; i++)
-		r = load_weight(m, device, caches[i], random_size(m, 1024 * 1024, 4 * 1024 * 1024), false);
+		r = load_weight(m, device, caches[i], model_random_size(m, 1024 * 1024, 4 * 1024 * 1024), CACHE);
 	ttalloc_tag_pop();
 	return r;
 }
@@ -327,7 +362,7 @@ static int load_layer(struct model *m, unsigned device, unsigned layer)
 {
 	struct held small = {
 		.device = device, .type = TTALLOC_L1_SMALL, .address = m->l1 + L1_SMALL + layer * UINT64_C(4096),
-		.size = random_size(m, 1024, 4096),
+		.size = model_random_size(m, 1024, 4096),
 	};
 	int r;
 
@@ -379,7 +414,7 @@ static void open_device(struct model *m, unsigned device)
 
 static int load_device(struct model *m, unsigned device)
 {
-	const uint64_t trace_size = random_size(m, 1024 * 1024, 32 * 1024 * 1024);
+	const uint64_t trace_size = model_random_size(m, 1024 * 1024, 32 * 1024 * 1024);
 	unsigned i;
 	int r;
 
@@ -387,7 +422,8 @@ static int load_device(struct model *m, unsigned device)
 	r = load_firmware(m, device);
 	/* The embedding is the output projection, too. */
 	if (r == 0)
-		r = load_weight(m, device, "embedding", random_size(m, 8 * 1024 * 1024, 32 * 1024 * 1024), true);
+		r = load_weight(m, device, "embedding", model_random_size(m, 8 * 1024 * 1024, 32 * 1024 * 1024),
+				SHARED_WEIGHT);
 	for (i = 0; i < m->options->layers && r == 0; i++)
 		r = load_layer(m, device, i);
 	return r == 0 ? load_trace(m, device, trace_size) : r;
@@ -407,7 +443,7 @@ static void compile_program(struct model *m, unsigned device)
 {
 	struct device *d = &m->devices[device];
 	struct program *p = &d->programs[d->programs_made++ % PROGRAM_CACHE];
-	uint64_t size = random_size(m, 12 * 1024, 24 * 1024);
+	uint64_t size = model_random_size(m, 12 * 1024, 24 * 1024);
 
 	evict_program(m, device, p);
 	ttalloc_tag_push("program");
@@ -423,13 +459,13 @@ static void run_circular_buffers(struct model *m, unsigned device)
 
 	ttalloc_tag_push("matmul");
 	for (i = 0; i < CIRCULAR_BUFFERS; i++) {
-		sizes[i] = random_size(m, 2048, 16 * 1024);
-		make(m, device, LEDGER_CB, at, sizes[i]);
+		sizes[i] = model_random_size(m, 2048, 16 * 1024);
+		model_make(m, device, LEDGER_CB, at, sizes[i]);
 		at += sizes[i];
 	}
 	while (i-- > 0) {
 		at -= sizes[i];
-		drop(m, device, LEDGER_CB, at, sizes[i]);
+		model_drop(m, device, LEDGER_CB, at, sizes[i]);
 	}
 	ttalloc_tag_pop();
 }
@@ -440,16 +476,16 @@ static void run_layer(struct model *m, unsigned device)
 	unsigned i;
 
 	for (i = 0; i < ACTIVATIONS; i++) {
-		sizes[i] = random_size(m, 4096, 128 * 1024);
+		sizes[i] = model_random_size(m, 4096, 128 * 1024);
 		ttalloc_tag_push(activations[i]);
-		make(m, device, TTALLOC_L1, at, sizes[i]);
+		model_make(m, device, TTALLOC_L1, at, sizes[i]);
 		ttalloc_tag_pop();
 		at += sizes[i];
 	}
 	run_circular_buffers(m, device);
 	while (i-- > 0) {
 		at -= sizes[i];
-		drop(m, device, TTALLOC_L1, at, sizes[i]);
+		model_drop(m, device, TTALLOC_L1, at, sizes[i]);
 	}
 }
 
@@ -465,7 +501,7 @@ static void leak(struct model *m)
 	uint64_t n = m->leaked++;
 
 	ttalloc_tag_push("scratch");
-	make(m, device_of_fault(m, n), TTALLOC_DRAM, m->dram + DRAM_LEAKED + n * FAULT_SIZE, FAULT_SIZE);
+	model_make(m, device_of_fault(m, n), TTALLOC_DRAM, m->dram + DRAM_LEAKED + n * FAULT_SIZE, FAULT_SIZE);
 	ttalloc_tag_pop();
 }
 
@@ -474,11 +510,9 @@ static void free_twice(struct model *m)
 	uint64_t n = m->freed_twice++, address = m->dram + DRAM_FREED_TWICE + n * FAULT_SIZE;
 	unsigned device = device_of_fault(m, n);
 
-	make(m, device, TTALLOC_DRAM, address, FAULT_SIZE);
-	drop(m, device, TTALLOC_DRAM, address, FAULT_SIZE);
-	ttalloc_free(m->t, (int)device, address);
-	m->ledger->double_frees++;
-	reported(m);
+	model_make(m, device, TTALLOC_DRAM, address, FAULT_SIZE);
+	model_drop(m, device, TTALLOC_DRAM, address, FAULT_SIZE);
+	model_drop_again(m, device, address);
 }
 
 static void free_unknown(struct model *m)
@@ -517,6 +551,7 @@ struct model *model_new(struct ttalloc *t, struct ledger *ledger, const struct m
 		return NULL;
 	m->t = t;
 	m->ledger = ledger;
+	m->process = process;
 	m->options = options;
 	m->stop = stop;
 	m->dram = DRAM_BASE + process * DRAM_WINDOW;
@@ -534,6 +569,16 @@ void model_free(struct model *m)
 	free(m);
 }
 
+static void step_scenario(struct model *m)
+{
+	const struct scenario *s = m->options->scenario;
+	unsigned device;
+
+	for (device = 0; s && s->step && device < m->options->devices; device++)
+		s->step(m, device, m->steps);
+	m->steps++;
+}
+
 static void run_step(struct model *m)
 {
 	unsigned device, layer;
@@ -547,6 +592,7 @@ static void run_step(struct model *m)
 			ttalloc_tag_pop();
 		}
 	make_faults(m);
+	step_scenario(m);
 	if (m->options->mark)
 		ttalloc_mark(m->t, "step");
 }
@@ -573,22 +619,41 @@ static void drop_held(struct model *m, const struct held *h)
 		unload_kernel(m, h->device, h->address, h->size);
 		return;
 	}
-	if (h->shared)
-		unshare(m, h);
-	drop(m, h->device, h->type, h->address, h->size);
+	if (h->role == SHARED_WEIGHT)
+		model_unshare(m, h->device, h->address);
+	model_drop(m, h->device, h->type, h->address, h->size);
+}
+
+static bool is_kept(const struct model *m, enum role role)
+{
+	if (role == OTHER)
+		return false;
+	return m->options->keep >= (role == CACHE ? MODEL_KEEP_CACHE : MODEL_KEEP_WEIGHTS);
+}
+
+static void end_scenario(struct model *m)
+{
+	const struct scenario *s = m->options->scenario;
+	unsigned device;
+
+	for (device = 0; s && s->end && device < m->options->devices; device++)
+		s->end(m, device, m->steps);
 }
 
 void model_unload(struct model *m)
 {
 	unsigned device, i;
 
+	if (m->options->keep == MODEL_KEEP_EVERYTHING)
+		return;
+	end_scenario(m);
 	for (device = 0; device < m->options->devices; device++)
 		for (i = 0; i < PROGRAM_CACHE; i++)
 			evict_program(m, device, &m->devices[device].programs[i]);
 	while (m->held_count > 0) {
 		const struct held *h = &m->held[--m->held_count];
 
-		if (!h->model || !m->options->keep)
+		if (!is_kept(m, h->role))
 			drop_held(m, h);
 	}
 }

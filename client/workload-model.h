@@ -22,6 +22,16 @@
 #define MODEL_LAYERS_MAX 128
 #define MODEL_FAULTS_MAX 65536
 
+/* What is not freed at the end; each includes those before it. */
+enum model_keep {
+	MODEL_KEEP_NOTHING,
+	MODEL_KEEP_CACHE,           /* the KV cache */
+	MODEL_KEEP_WEIGHTS,
+	MODEL_KEEP_EVERYTHING,      /* what a program leaves that just ends */
+};
+
+struct scenario;
+
 struct model_options {
 	unsigned devices;
 	unsigned layers;
@@ -33,7 +43,8 @@ struct model_options {
 	uint64_t unknown_free;
 	uint64_t die_after;         /* SIGKILL to itself after so many events; 0: never */
 	bool mark;                  /* makes the mark `step` after each step */
-	bool keep;                  /* weights and KV cache are not freed at the end */
+	enum model_keep keep;
+	const struct scenario *scenario;   /* NULL: none */
 };
 
 struct model;
@@ -57,5 +68,24 @@ void model_unload(struct model *m);
 int model_sync(struct model *m);
 /* Waits until `stop` is set. */
 void model_wait(struct model *m);
+
+/* --- for scenarios: events, each in the ledger as the server books it --- */
+
+/* MODEL_AREA bytes of DRAM addresses, and 64 KiB of L1, which the model itself does not use. */
+#define MODEL_AREA UINT64_C(0x8000000)
+uint64_t model_area(const struct model *m);
+uint64_t model_l1_area(const struct model *m);
+unsigned model_process(const struct model *m);
+/* A multiple of the alignment in low..high. */
+uint64_t model_random_size(struct model *m, uint64_t low, uint64_t high);
+
+/* A buffer comes, or goes. */
+void model_make(struct model *m, unsigned device, unsigned type, uint64_t address, uint64_t size);
+void model_drop(struct model *m, unsigned device, unsigned type, uint64_t address, uint64_t size);
+/* One more reference to a live buffer, or one less: nothing but `refs` counts it. */
+void model_share(struct model *m, unsigned device, unsigned type, uint64_t address, uint64_t size);
+void model_unshare(struct model *m, unsigned device, uint64_t address);
+/* A free of what this process has freed already. */
+void model_drop_again(struct model *m, unsigned device, uint64_t address);
 
 #endif

@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #include "client/workload-model.h"
+#include "client/workload-scenario.h"
 
 #define EXIT_USAGE 2
 
@@ -61,8 +62,9 @@ static const struct number_option {
 struct settings {
 	uint64_t numbers[NUMBERS];
 	bool hold;
-	bool keep;
 	bool mark;
+	enum model_keep keep;
+	const struct scenario *scenario;
 	const char *socket;
 };
 
@@ -96,6 +98,7 @@ static int print_help(void)
 	printf("  --hold             after the steps keep everything and wait for SIGTERM\n"
 	       "  --keep             do not free weights and KV cache at the end\n"
 	       "  --mark             make the mark `step` after each step\n"
+	       "  --scenario NAME    make one well-known fault, and say how it must be found; `list` lists them\n"
 	       "  --socket PATH      report there instead of to $TTALLOC_SOCKET or the default\n"
 	       "  --version, --help\n");
 	return 1;
@@ -128,19 +131,44 @@ static int parse_number(const struct number_option *o, const char *text, uint64_
 	return 0;
 }
 
+/* What it needs is set; options behind it may say otherwise. */
+static int take_scenario(const char *name, struct settings *s)
+{
+	const struct scenario *scenario = scenario_find(name);
+
+	if (strcmp(name, "list") == 0) {
+		scenario_list(stdout);
+		return 1;
+	}
+	if (!scenario)
+		return bad_usage("--scenario: '%s' is none of those that --scenario list lists", name);
+	s->scenario = scenario;
+	if (scenario->processes > 0)
+		s->numbers[PROCESSES] = scenario->processes;
+	if (scenario->unknown_free > 0)
+		s->numbers[UNKNOWN_FREE] = scenario->unknown_free;
+	if (scenario->die_after > 0)
+		s->numbers[DIE_AFTER] = scenario->die_after;
+	if (scenario->keep > s->keep)
+		s->keep = scenario->keep;
+	s->mark |= scenario->mark;
+	return 0;
+}
+
 /* 0: go on; 1: done, exit successfully; -EINVAL: said why. */
 static int parse_options(int argc, char **argv, struct settings *s)
 {
-	enum { HOLD = NUMBERS, KEEP, MARK, SOCKET, VERSION, HELP, OPTIONS };
+	enum { HOLD = NUMBERS, KEEP, MARK, SCENARIO, SOCKET, VERSION, HELP, OPTIONS };
 	struct option options[OPTIONS + 1] = {
 		[HOLD] = { "hold", no_argument, NULL, HOLD },
 		[KEEP] = { "keep", no_argument, NULL, KEEP },
 		[MARK] = { "mark", no_argument, NULL, MARK },
+		[SCENARIO] = { "scenario", required_argument, NULL, SCENARIO },
 		[SOCKET] = { "socket", required_argument, NULL, SOCKET },
 		[VERSION] = { "version", no_argument, NULL, VERSION },
 		[HELP] = { "help", no_argument, NULL, HELP },
 	};
-	int i, c;
+	int i, c, r = 0;
 
 	for (i = 0; i < NUMBERS; i++) {
 		s->numbers[i] = number_options[i].preset;
@@ -151,9 +179,11 @@ static int parse_options(int argc, char **argv, struct settings *s)
 		if (c == HOLD)
 			s->hold = true;
 		else if (c == KEEP)
-			s->keep = true;
+			s->keep = MODEL_KEEP_WEIGHTS;
 		else if (c == MARK)
 			s->mark = true;
+		else if (c == SCENARIO)
+			r = take_scenario(optarg, s);
 		else if (c == SOCKET)
 			s->socket = optarg;
 		else if (c == VERSION)
@@ -164,8 +194,10 @@ static int parse_options(int argc, char **argv, struct settings *s)
 			return bad_usage("%s needs a value", argv[optind - 1]);
 		else if (c == '?')
 			return bad_usage("unknown option %s", argv[optind - 1]);
-		else if (parse_number(&number_options[c], optarg, &s->numbers[c]) < 0)
-			return -EINVAL;
+		else
+			r = parse_number(&number_options[c], optarg, &s->numbers[c]);
+		if (r != 0)
+			return r;
 	}
 	return optind < argc ? bad_usage("unexpected argument '%s'", argv[optind]) : 0;
 }
@@ -184,6 +216,7 @@ static struct model_options model_options(const struct settings *s)
 		.die_after = s->numbers[DIE_AFTER],
 		.mark = s->mark,
 		.keep = s->keep,
+		.scenario = s->scenario,
 	};
 }
 
@@ -196,10 +229,16 @@ static void print_pid(pid_t pid)
 }
 
 /* The last line says that the block is complete. */
-static void print_totals(const struct settings *s, struct ledger *all, const char *state)
+static void print_totals(const struct settings *s, struct ledger *all, bool done)
 {
-	ledger_print(stdout, all, (unsigned)s->numbers[PROCESSES], (unsigned)s->numbers[DEVICES]);
-	printf("state %s\n", state);
+	const unsigned processes = (unsigned)s->numbers[PROCESSES], devices = (unsigned)s->numbers[DEVICES];
+
+	if (s->scenario)
+		scenario_print(stdout, s->scenario);
+	if (s->scenario && done)
+		ledger_print_left(stdout, all, processes, devices);
+	ledger_print(stdout, all, processes, devices);
+	printf("state %s\n", done ? "done" : "holding");
 	fflush(stdout);
 }
 
@@ -219,7 +258,7 @@ static void hold(const struct settings *s, struct ledger *all, struct model *m, 
 	if (r < 0)
 		complain("the server has not confirmed every event", r);
 	if (told < 0)
-		print_totals(s, all, "holding");
+		print_totals(s, all, false);
 	else if (write(told, "h", 1) < 0)
 		complain("cannot tell the parent", -errno);
 	model_wait(m);
@@ -382,7 +421,7 @@ static int report_by_children(const struct settings *s, struct ledger *all)
 	if (r < 0)
 		complain("cannot start a process", r);
 	if (s->hold && all_hold())
-		print_totals(s, all, "holding");
+		print_totals(s, all, false);
 	for (i = 0; i < child_count; i++)
 		if (reap(s, &children[i]) < 0)
 			r = -ECHILD;
@@ -410,6 +449,6 @@ int main(int argc, char **argv)
 		print_pid(getpid());
 		r = report_as(&s, all, 0, -1);
 	}
-	print_totals(&s, all, "done");
+	print_totals(&s, all, true);
 	return r < 0 || ferror(stdout) ? EXIT_FAILURE : EXIT_SUCCESS;
 }

@@ -133,7 +133,7 @@ eq "a file that cannot be used: the command did not run" no "$([ -e "$T/it-ran" 
 run 125 --report /dev/full true
 run 0 --fail-on-leak --write-baseline "$T/baseline" "$TTALLOC_WORKLOAD" --steps 3 --leak 2 >"$T/out"
 eq "the baseline" "2 8192" "$(grep -v '^#' "$T/baseline" | cut -d ' ' -f 2,3)"
-grep -q ' make,leak,.*,main,' "$T/baseline" || grep -q ' make,leak,.*,main$' "$T/baseline" ||
+grep -q ' model_make,leak,.*,main,' "$T/baseline" || grep -q ' model_make,leak,.*,main$' "$T/baseline" ||
 	fail "the baseline has no names: $(cat "$T/baseline")"
 run 0 --fail-on-leak --baseline "$T/baseline" "$TTALLOC_WORKLOAD" --steps 3 --leak 2 >"$T/out"
 says '^    known: 2 buffers, 8192 bytes are in the baseline$'
@@ -177,7 +177,7 @@ assert groups["device0/dram/8192..16383"] == (4, 49152), groups
 assert (j["leaks"], j["failing"]) == ({"count": 6, "bytes": 57344},) * 2, j
 assert j["status"] == 0 and j["private"] and j["processes"] == 2 and j["command"][0] == "sh", j
 assert [g["known"] and g["known"]["name"] for g in j["groups"]] == ["program-cache-size", None], j
-assert [f["function"].split("@")[0] for f in j["groups"][1]["stack"][:2]] == ["make", "leak"], j
+assert [f["function"].split("@")[0] for f in j["groups"][1]["stack"][:2]] == ["model_make", "leak"], j
 sums = re.findall(r"^(\d+) buffers, (\d+) bytes .*\n    at ([^,]*),", text, re.M)
 assert {key: (int(n), int(b)) for n, b, key in sums} == groups, text
 cases = suite.findall("testcase")

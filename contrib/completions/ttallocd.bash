@@ -23,8 +23,10 @@ _ttalloc_workload()
 	--socket) mapfile -t COMPREPLY < <(compgen -f -- "$word") ;;
 	--devices | --layers | --steps | --rate | --processes | --seed | --leak | --double-free | --unknown-free | \
 		--die-after) COMPREPLY=() ;;
+	--scenario) mapfile -t COMPREPLY < <(compgen -W "list program-cache kv-cache grows-per-run grows-per-step double-free
+		early-frees view killed exit refs two-processes two-types" -- "$word") ;;
 	*) mapfile -t COMPREPLY < <(compgen -W "--devices --layers --steps --rate --processes --seed --leak
-		--double-free --unknown-free --die-after --hold --keep --socket --version --help" -- "$word") ;;
+		--double-free --unknown-free --die-after --hold --keep --mark --scenario --socket --version --help" -- "$word") ;;
 	esac
 }
 

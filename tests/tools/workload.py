@@ -57,7 +57,9 @@ def main():
         for device in devices:
             rows = mount.device(device)
             r.eq("device%d: capacities" % device, (str(12 << 30), str(80 * 1499136)), (rows["dram"][3], rows["l1"][3]))
-        tags = re.compile(r"firmware|embedding|trace|scratch|layers\.\d+(/(program|matmul|norm|qkv|attention|mlp|w[qkvo]|"
+        tags = re.compile(r"firmware|embedding|trace|scratch|"
+                          r"program_cache|run|token|shared|common|both|"  # of scenarios
+                          r"layers\.\d+(/(program|matmul|norm|qkv|attention|mlp|w[qkvo]|"
                           r"gate|up|down|kv_cache/(keys|values)))?")
         r.eq("buffers without their tag", [], [row for row in mount.allocs() if not tags.fullmatch(row[10])])
         for site in {row[9] for row in mount.allocs()}:
@@ -71,8 +73,10 @@ def main():
     r.ok("buffers belong to them", {row[5] for row in mount.allocs()} <= pids)
     r.eq("leaks/ are the suspects", mount.leak_names(), sorted(os.listdir(mount.join("leaks"))))
     r.eq("suspects", 0 if state == "holding" else mount.stat("live_buffers"), mount.stat("suspects"))
-    for key in ("events_lost", "refused_events", "malformed_senders", "ambiguous_frees", "foreign_frees"):
+    for key in ("events_lost", "refused_events", "malformed_senders", "foreign_frees"):
         r.eq(key, 0, mount.stat(key))
+    ambiguous = len(pids) * len(devices) if "expect ambiguous_frees 1" in lines else 0
+    r.eq("ambiguous_frees", ambiguous, mount.stat("ambiguous_frees"))
     return r.end("workload, %d processes, %d devices, %s" % (len(pids), len(devices), state))
 
 
