@@ -336,17 +336,19 @@ static unsigned find_out(struct registry *reg, unsigned table, uint32_t at, regi
 	case OF_PROCESSES:
 		p->suppressed = p->serial && registry_suppresses_process(reg, p);
 		return 2;
-	case OF_MODULES:
+	case OF_MODULES: {
 		struct module *m = &reg->module[at + 1];
 		m->suppressed = suppresses(reg, reg->module_text + m->text + m->build_id_len);
 		return 1;
+	}
 	case OF_TAGS:
 		reg->tag[at + 1].suppressed = suppresses(reg, reg->tag_text + reg->tag[at + 1].text);
 		return 1;
-	default:
+	default: {
 		struct site *s = &reg->site[at + 1];
 		s->suppressed = registry_suppresses_site(reg, s) || suppresses_frames(reg, s, namer, data);
 		return 2U * s->n;
+	}
 	}
 }
 
