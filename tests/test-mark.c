@@ -191,6 +191,10 @@ START_TEST(there_are_64)
 	uint32_t alice = util_process(u, 1, ALICE, "p"), bob = util_process(u, 2, BOB, "p");
 	char name[16];
 
+	for (int i = 0; i < MARKS_OF_USERS - MARKS_OF_USER; i++) {
+		snprintf(name, sizeof(name), "b%d", i);
+		ck_assert_int_eq(mark_by(bob, name), 0);
+	}
 	for (int i = 0; i < MARKS_OF_USER; i++) {
 		snprintf(name, sizeof(name), "a%d", i);
 		ck_assert_int_eq(mark_by(alice, name), 0);
@@ -198,17 +202,20 @@ START_TEST(there_are_64)
 	ck_assert_int_eq(mark_by(alice, "more"), -EDQUOT);
 	ck_assert_int_eq(mark_by(alice, "a7"), 0);
 	ck_assert_int_eq(mark_by(bob, "a7"), -EPERM);
-	for (int i = 0; i < MARKS_MAX - MARKS_OF_USER; i++) {
+	ck_assert_int_eq(mark_by(bob, "b"), -EDQUOT);
+	for (int i = 0; i < MARKS_MAX - MARKS_OF_USERS; i++) {
 		snprintf(name, sizeof(name), "r%d", i);
 		ck_assert_int_eq(mark(name), 0);
 	}
-	ck_assert_int_eq(mark_by(bob, "b"), -ENOSPC);
 	ck_assert_int_eq(mark("b"), -ENOSPC);
 	/* One that is there starts anew, and stays whose it was. */
 	ck_assert_int_eq(mark("a7"), 0);
 	ck_assert_int_eq(mark_by(alice, "a7"), 0);
 	ck_assert_int_eq(registry_unmark(u->reg, "r0"), 0);
-	ck_assert_int_eq(mark_by(bob, "b"), 0);
+	ck_assert_int_eq(mark_by(bob, "b"), -EDQUOT);
+	ck_assert_int_eq(mark("b"), 0);
+	ck_assert_int_eq(registry_unmark(u->reg, "a0"), 0);
+	ck_assert_int_eq(mark_by(bob, "b48"), 0);
 	ck_assert_uint_eq(registry_mark_count(u->reg), MARKS_MAX);
 }
 END_TEST
@@ -564,6 +571,25 @@ START_TEST(growth_marks_is_a_setting)
 }
 END_TEST
 
+/* What has grown for three marks is told at once when three are enough, by the sites, too. */
+START_TEST(fewer_marks_find_what_is_there)
+{
+	uint32_t p = util_process(u, 1, ALICE, "p");
+
+	site = util_site(u, 1);
+	ck_assert_int_eq(registry_set_growth_marks(u->reg, 8), 0);
+	for (uint64_t i = 0; i < 4; i++) {
+		put(p, 0x1000 + i, 64);
+		mark("step");
+	}
+	ck_assert_uint_eq(suspected(NULL), 0);
+	ck_assert_int_eq(registry_site_growth(u->reg, p, site, 0, BUFFER_DRAM), -1);
+	ck_assert_int_eq(registry_set_growth_marks(u->reg, 3), 0);
+	ck_assert_uint_eq(suspected(NULL), 3);
+	ck_assert_int_eq(registry_site_growth(u->reg, p, site, 0, BUFFER_DRAM), 64);
+}
+END_TEST
+
 /* More sizes than there are cells: the newest find room, and what grows keeps its. */
 START_TEST(cells_are_bounded)
 {
@@ -822,6 +848,7 @@ int main(void)
 	tcase_add_test(t, irregular_growth);
 	tcase_add_test(t, moments_are_of_their_process);
 	tcase_add_test(t, growth_marks_is_a_setting);
+	tcase_add_test(t, fewer_marks_find_what_is_there);
 	tcase_add_test(t, cells_are_bounded);
 	tcase_add_test(t, the_dead_make_room);
 	tcase_add_test(t, forgetting_is_no_free);

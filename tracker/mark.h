@@ -28,6 +28,7 @@
 
 #define MARKS_MAX 64
 #define MARKS_OF_USER 32          /* of a user who is not root; marks that ctl makes are root's */
+#define MARKS_OF_USERS 48         /* of all of these */
 #define MARK_NAME_MAX 63
 #define MARKS_AT_ONCE 1024        /* of one process, and one more with each millisecond since it connected */
 #define GROWTH_MARKS_DEFAULT 5
@@ -61,7 +62,7 @@ bool mark_name_ok(const char *name, size_t len);
  * -ENOSPC: there are MARKS_MAX others. */
 int registry_mark(struct registry *reg, const char *name, size_t len, uint64_t now);
 /* By a process. 0; -EINVAL; -EPERM: a mark of that name is another user's; -ENOSPC; -EDQUOT: the process makes too many,
- * or its user has MARKS_OF_USER others. Only what returns 0 is a moment of the process. */
+ * its user has MARKS_OF_USER others, or all users but root have MARKS_OF_USERS. Only what returns 0 is a moment of the process. */
 int registry_mark_by(struct registry *reg, uint32_t process, const char *name, size_t len, uint64_t now);
 /* 0 or -ENOENT. */
 int registry_unmark(struct registry *reg, const char *name);
@@ -78,7 +79,8 @@ struct mark_totals registry_mark_totals(const struct registry *reg, uint32_t slo
 /* ---- growth ---- */
 
 unsigned registry_growth_marks(const struct registry *reg);
-int registry_set_growth_marks(struct registry *reg, uint64_t n);  /* 0 or -ERANGE */
+/* 0 or -ERANGE. Looks at each cell once. */
+int registry_set_growth_marks(struct registry *reg, uint64_t n);
 
 struct growth {
 	uint64_t bytes;   /* per mark */

@@ -20,14 +20,6 @@ unsigned registry_growth_marks(const struct registry *reg)
 	return reg->growth.marks;
 }
 
-int registry_set_growth_marks(struct registry *reg, uint64_t n)
-{
-	if (n < GROWTH_MARKS_MIN || n > GROWTH_MARKS_MAX)
-		return -ERANGE;
-	reg->growth.marks = (unsigned)n;
-	return 0;
-}
-
 void registry_growth_clear(struct registry *reg)
 {
 	unsigned marks = reg->growth.marks;
@@ -275,6 +267,18 @@ static void list_if_near(struct registry *reg, uint32_t number)
 		return;
 	g->near[g->near_n++] = number;
 	c->listed = true;
+}
+
+/* With fewer marks more of them are near. */
+int registry_set_growth_marks(struct registry *reg, uint64_t n)
+{
+	if (n < GROWTH_MARKS_MIN || n > GROWTH_MARKS_MAX)
+		return -ERANGE;
+	reg->growth.marks = (unsigned)n;
+	for (uint32_t i = 1; i < reg->growth.used && reg->growth.near_n < GROWTH_NEAR; i++)
+		if (reg->cell[i].serial)
+			list_if_near(reg, i);
+	return 0;
 }
 
 /* ---- events ---- */

@@ -151,13 +151,16 @@ static uint32_t free_slot(const struct registry *reg)
 	return slot;
 }
 
-static unsigned marks_of(const struct registry *reg, uint32_t uid)
+/* Whether the user has as many as he may: so there is always room for those of ctl. */
+static bool has_its_share(const struct registry *reg, uint32_t uid)
 {
-	unsigned n = 0;
+	unsigned own = 0, users = 0;
 
-	for (uint32_t i = 0; i < MARKS_MAX; i++)
-		n += reg->mark[i].number && reg->mark[i].uid == uid;
-	return n;
+	for (uint32_t i = 0; i < MARKS_MAX; i++) {
+		own += reg->mark[i].number && reg->mark[i].uid == uid;
+		users += reg->mark[i].number && reg->mark[i].uid;
+	}
+	return uid && (own >= MARKS_OF_USER || users >= MARKS_OF_USERS);
 }
 
 /* The slot in which the user's mark of that name begins, or -errno. */
@@ -170,7 +173,7 @@ static int slot_for(const struct registry *reg, const char *name, size_t len, ui
 	slot = find(reg, name, len);
 	if (slot != MARKS_MAX)
 		return uid && reg->mark[slot].uid != uid ? -EPERM : (int)slot;
-	if (uid && marks_of(reg, uid) >= MARKS_OF_USER)
+	if (has_its_share(reg, uid))
 		return -EDQUOT;
 	slot = free_slot(reg);
 	return slot == MARKS_MAX ? -ENOSPC : (int)slot;
