@@ -50,13 +50,14 @@ class Totals:
 
 
 class Process:
-    __slots__ = ("pid", "uid", "ended", "events", "types", "total")
+    __slots__ = ("pid", "uid", "ended", "events", "faults", "types", "total")
 
     def __init__(self, pid, uid):
         self.pid = pid
         self.uid = uid
         self.ended = False
         self.events = 0
+        self.faults = {"double_frees": 0, "unknown_frees": 0, "foreign_frees": 0}
         self.types = [Totals() for _ in TYPES]
         self.total = Totals()
 
@@ -171,14 +172,22 @@ class Model:
                 buffer_type = KERNEL
             return self.alloc(owner, device, buffer_type, address, size, time)
         if kind == ttsend.FREE:
-            return self.free(owner, dialect, device, address)
+            return self.fault(owner, self.free(owner, dialect, device, address))
         assert kind in (ttsend.CB_FREE, ttsend.KERNEL_UNLOAD), kind
         buffer = self.live.get((device, CB if kind == ttsend.CB_FREE else KERNEL, address, owner))
         if buffer is None:
             self.device(device)
             c["unknown_frees"] += 1
-            return "unknown_free"
+            return self.fault(owner, "unknown_free")
         return self.unref(buffer)
+
+    @staticmethod
+    def fault(owner, outcome):
+        """Counts what was no free of the process's own."""
+        kind = "foreign_frees" if outcome == "foreign_refused" else "%ss" % outcome
+        if kind in owner.faults:
+            owner.faults[kind] += 1
+        return outcome
 
     # ---- the rules ----
 

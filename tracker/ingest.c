@@ -38,6 +38,11 @@ static struct counters *counters(const struct booking *k)
 	return registry_counters_edit(k->in->registry);
 }
 
+static struct process_faults *faults(const struct booking *k)
+{
+	return registry_process_faults(k->in->registry, k->event->process);
+}
+
 static void trace_buffer(const struct booking *k, enum trace_kind kind, const struct buffer *b)
 {
 	*trace_next(k->in->trace) = (struct trace_entry){
@@ -215,6 +220,7 @@ static void double_free(const struct booking *k)
 	const struct deed by = deed(k);
 
 	counters(k)->double_frees++;
+	faults(k)->double_frees++;
 	registry_double_free(k->in->registry, &by, (unsigned)k->event->device, k->event->address, TYPES_OF_FREE);
 	trace_free(k, TRACE_DOUBLE_FREE, TRACE_NO_TYPE);
 }
@@ -230,6 +236,7 @@ static bool free_foreign(const struct booking *k)
 	if (!same_uid && !other_uid)
 		return false;
 	counters(k)->foreign_frees++;
+	faults(k)->foreign_frees++;
 	if (same_uid == 1) {
 		take_reference(k, &b, true);
 		return true;
@@ -248,6 +255,7 @@ static void unknown_free(const struct booking *k, uint8_t type)
 	const struct deed by = deed(k);
 
 	counters(k)->unknown_frees++;
+	faults(k)->unknown_frees++;
 	registry_unknown_free(k->in->registry, &by, (unsigned)e->device, e->address,
 			      type == TRACE_NO_TYPE ? TYPES_OF_FREE : 1U << type);
 	trace_free(k, TRACE_UNKNOWN_FREE, type);

@@ -168,6 +168,7 @@ static void process_reset(struct registry *reg, uint32_t slot)
 	memset(s->p.judged, 0, sizeof(s->p.judged));
 	s->p.events = 0;
 	s->p.lost = 0;
+	s->p.faults = (struct process_faults){ 0 };
 	s->moments = 0;
 	if (s->p.ended && !s->p.connections)
 		registry_process_forget(reg, slot);

@@ -295,6 +295,11 @@ void registry_process_lost(struct registry *reg, uint32_t slot, uint64_t events)
 	reg->process[slot].p.lost += events;
 }
 
+struct process_faults *registry_process_faults(struct registry *reg, uint32_t slot)
+{
+	return &reg->process[slot].p.faults;
+}
+
 bool registry_process_end(struct registry *reg, uint32_t slot, uint64_t now)
 {
 	struct process *p = &reg->process[slot].p;

@@ -104,6 +104,13 @@ enum suspect_reason {
 	SUSPECT_REASONS,
 };
 
+/* Frees of a process that were none of its own live buffers; as in the counters. */
+struct process_faults {
+	uint64_t double_frees;
+	uint64_t unknown_frees;
+	uint64_t foreign_frees;
+};
+
 struct process {
 	uint32_t serial;       /* never reused; 0 = this slot is free */
 	int32_t pid;
@@ -123,6 +130,7 @@ struct process {
 	uint64_t ended_at;
 	uint64_t events;
 	uint64_t lost;
+	struct process_faults faults;
 	uint32_t device_mask[DEVICE_MAX / 32];  /* devices it ever had a holding on */
 	struct totals type[BUFFER_TYPES];
 	struct totals total;
@@ -205,6 +213,7 @@ void registry_process_dialect(struct registry *reg, uint32_t slot, uint16_t dial
 void registry_process_ring(struct registry *reg, uint32_t slot, bool open);
 void registry_process_reported(struct registry *reg, uint32_t slot, int32_t pid);
 void registry_process_lost(struct registry *reg, uint32_t slot, uint64_t events);
+struct process_faults *registry_process_faults(struct registry *reg, uint32_t slot);
 /* The process has ended: what it still holds is suspected as `died`. Repeating it does nothing; true the first time. */
 bool registry_process_end(struct registry *reg, uint32_t slot, uint64_t now);
 

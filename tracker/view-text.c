@@ -356,6 +356,9 @@ int view_process_status(const struct view *v, const struct view_key *k, struct t
 	textbuf_putc(t, '\n');
 	put_key(t, "events", p->events);
 	put_key(t, "lost", p->lost);
+	put_key(t, "double_frees", p->faults.double_frees);
+	put_key(t, "unknown_frees", p->faults.unknown_frees);
+	put_key(t, "foreign_frees", p->faults.foreign_frees);
 	put_key(t, "rings", p->rings);
 	for (unsigned type = 0; type < BUFFER_TYPES; type++) {
 		const struct totals *totals = &p->type[type];

@@ -248,7 +248,8 @@ def compare(report, mount, model, title, exact_peaks=True, shared=()):
                {k: row[k] for k in ("uid", "state", "events", "live", "bytes") + TYPES})
         status = mount.keyed("pids", str(pid), "status")
         where = "%s: pids/%d/status" % (title, pid)
-        want = {"pid": str(pid), "uid": str(p.uid), "state": "dead" if p.ended else "live", "events": str(p.events)}
+        want = {"pid": str(pid), "uid": str(p.uid), "state": "dead" if p.ended else "live", "events": str(p.events),
+                **{k: str(n) for k, n in p.faults.items()}}
         for kind, t in zip(TYPES, p.types):
             want.update({kind + "_count": str(t.count), kind + "_bytes": str(t.bytes), kind + "_peak": str(t.peak)})
         eq(where, want, {k: status.get(k) for k in want})
