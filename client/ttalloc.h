@@ -48,7 +48,7 @@
  * a few hundred KiB are used, more only while the server is behind; where a limit forbids that much, a part of it
  * serves.
  *
- * Allocations carry their call site: up to 20 return addresses, along frame pointers (-fno-omit-frame-pointer; code
+ * Allocations and frees carry their call site: up to 20 return addresses, along frame pointers (-fno-omit-frame-pointer; code
  * without them gives its direct caller only). $TTALLOC_STACK_DEPTH, 0 to 64, is another number; 0 turns it off.
  *
  * With TT_ALLOC_TRACKING_DETAILED=1 in the environment when the process makes its first instance, every event of every

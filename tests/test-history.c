@@ -270,6 +270,10 @@ START_TEST(each_event_says_where_it_was)
 	release_at(p, 3, b);
 	ck_assert_str_eq(history(BUFFER_DRAM, 3),
 			 "1/1 alloc:64:4194303:1@0#1 free:64:4194303:0@0 unknown_free:0:4194303:0@0#2");
+	u->now++;
+	release_at(p, 3, c);
+	ck_assert_str_eq(history(BUFFER_DRAM, 3),
+			 "1/1 alloc:64:4194303:1@0#1 free:64:4194303:0@0 unknown_free:0:4194303:0@1#3");
 }
 END_TEST
 

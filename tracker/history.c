@@ -300,10 +300,12 @@ void history_append_once(struct history *h, uint32_t head, const struct history_
 	const struct history_key *k = &h->head[head].key;
 	struct history_event *last = &h->event[k->form == HISTORY_KEY && k->count ? k->last : 0];
 
-	if (k->form == HISTORY_KEY && k->count && last->kind == event->kind && last->pid == event->pid)
-		last->time = event->time;
-	else
+	if (k->form != HISTORY_KEY || !k->count || last->kind != event->kind || last->pid != event->pid) {
 		history_append(h, head, event);
+		return;
+	}
+	last->time = event->time;
+	last->sites = event->sites;
 }
 
 /* ---- heads of live buffers ---- */

@@ -240,8 +240,8 @@ void history_end(struct history *h, uint32_t head, bool freed);
 
 /* Adds to a head, giving up its oldest event beyond the bounds. */
 void history_append(struct history *h, uint32_t head, const struct history_event *e);
-/* The same; but where the newest event is of the same kind and pid already, that one's time becomes the newer one, so that
- * what somebody repeats pushes out no more than one event. */
+/* The same; but where the newest event is of the same kind and pid already, that one gets the time and sites of the newer
+ * one, so that what somebody repeats pushes out no more than one event. */
 void history_append_once(struct history *h, uint32_t head, const struct history_event *e);
 /* Removes a head, its events and its index entry. */
 void history_forget(struct history *h, uint32_t head);
