@@ -775,6 +775,40 @@ START_TEST(stolen_descriptor_is_not_written_to)
 }
 END_TEST
 
+/* The log is removed, every descriptor closed, and the program's own file gets both numbers, if it can be had: which file
+ * systems use the number of a file again, and when, is theirs. */
+static void stolen_with_its_number(void)
+{
+	struct ttalloc *t = open_instance();
+	char name[32];
+	struct stat log, other;
+	int fd, i;
+
+	report(t, 1, 1);
+	fd = log_descriptor(getpid());
+	NEED(fd >= 3 && fstat(fd, &log) == 0);
+	NEED(unlink(log_of(getpid())) == 0);
+	NEED(close_range(3, ~0U, 0) == 0);
+	for (i = 0; i < 100; i++) {
+		snprintf(name, sizeof(name), "other-%d", i);
+		make_file(in_dir(name));
+		NEED(stat(in_dir(name), &other) == 0);
+		NEED(other.st_ino != log.st_ino || other.st_dev != log.st_dev);
+	}
+	i = open(in_dir("other-0"), O_WRONLY | O_APPEND);
+	NEED(i >= 0 && dup2(i, fd) == fd);
+	report(t, 2, 4);
+	NEED(unlogged(t) == 3);
+	ttalloc_close(t);
+	expect_precious(in_dir("other-0"));
+}
+
+START_TEST(stolen_numbers_are_not_written_to)
+{
+	run(stolen_with_its_number, "1", "%p.log");
+}
+END_TEST
+
 /* As a signal handler would, in the middle of a line. */
 static struct ttalloc *interrupted;
 
@@ -849,6 +883,7 @@ int main(void)
 	tcase_add_loop_test(tc, limit_below_the_header_does_not_kill, 0, 2);
 	tcase_add_test(tc, descriptor_is_no_standard_one);
 	tcase_add_test(tc, stolen_descriptor_is_not_written_to);
+	tcase_add_test(tc, stolen_numbers_are_not_written_to);
 	tcase_add_test(tc, handler_in_the_middle_of_a_line);
 	tcase_add_test(tc, handler_in_the_middle_of_opening);
 	suite_add_tcase(s, tc);
