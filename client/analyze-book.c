@@ -13,6 +13,9 @@
 
 #include "client/analyze-book.h"
 
+#define DEVICES 1024
+#define SIZE_LARGEST (UINT64_C(1) << 56)
+
 struct device {
 	struct device_counts counts;
 	bool failed;
@@ -53,7 +56,7 @@ struct booking {
 	struct address *address;
 	/* For the timeline. */
 	enum line_kind outcome;
-	const struct buffer *buffer;
+	const struct buffer *buffer;  /* NULL: of a refused event */
 };
 
 struct book *book_new(const struct wanted *wanted)
@@ -554,6 +557,7 @@ static struct moment *new_moment(struct book *b)
 static int add_moment(const struct booking *k)
 {
 	const struct line *line = k->line;
+	const struct buffer *buffer = k->buffer;
 	struct moment *m = new_moment(k->book);
 
 	if (!m)
@@ -562,13 +566,13 @@ static int add_moment(const struct booking *k)
 		.place = *k->place,
 		.time = line->time,
 		.address = line->address,
-		.size = line->size > 0 ? line->size : k->buffer->size,
+		.size = line->size > 0 || !buffer ? line->size : buffer->size,
 		.kind = k->outcome,
-		.type = line->type != LINE_NO_TYPE ? line->type : k->buffer->type,
+		.type = line->type != LINE_NO_TYPE || !buffer ? line->type : buffer->type,
 		.notation = line->notation,
 		.device = line->device,
 		.pid = line->pid,
-		.refs = k->buffer->refs,
+		.refs = buffer ? buffer->refs : 0,
 	};
 	if (line->caller_length + line->tag_length == 0)
 		return 0;
@@ -608,6 +612,27 @@ uint64_t book_moments_dropped(const struct book *b)
 
 /* --- lines --- */
 
+/* What a process reports is not believed beyond the ranges of docs/protocol.md. What a server says was booked. */
+static bool is_refused(const struct line *line)
+{
+	if (line->source != LINE_DETAIL)
+		return false;
+	if (line->device < 0 || line->device >= DEVICES)
+		return true;
+	return line->kind == LINE_ALLOC && (line->size < 1 || line->size > SIZE_LARGEST ||
+					    line->type == LINE_NO_TYPE || line->no_class);
+}
+
+static int refuse(struct booking *k)
+{
+	struct book *b = k->book;
+
+	if (b->counts.refused++ == 0)
+		b->counts.refused_at = *k->place;
+	k->outcome = LINE_REFUSED;
+	return is_wanted(b, k->line) ? add_moment(k) : 0;
+}
+
 static int book_event(struct book *b, const struct line *line, const struct place *place)
 {
 	static int (*const events[LINE_KINDS])(struct booking *k) = {
@@ -624,6 +649,8 @@ static int book_event(struct book *b, const struct line *line, const struct plac
 	int r;
 
 	b->counts.events++;
+	if (is_refused(line))
+		return refuse(&k);
 	k.device = device_of(b, line->device);
 	if (!k.device)
 		return -ENOMEM;
@@ -639,22 +666,15 @@ static int book_event(struct book *b, const struct line *line, const struct plac
 	return r == 0 && is_wanted(b, line) ? add_moment(&k) : r;
 }
 
-int book_line(struct book *b, const char *text, size_t length, const struct place *place)
+int book_line(struct book *b, const struct line *line, const struct place *place)
 {
-	struct line line;
-
 	b->counts.lines++;
 	b->now++;
-	if (!text) {
-		b->counts.unknown++;
-		return 0;
-	}
-	line_parse(text, length, &line);
-	if (line.notation == LINE_LETTERS && !b->letters) {
+	if (line->notation == LINE_LETTERS && !b->letters) {
 		b->letters = true;
 		shelf_read_digits_as_hex(&b->shelf);
 	}
-	switch (line.kind) {
+	switch (line->kind) {
 	case LINE_UNKNOWN:
 		b->counts.unknown++;
 		return 0;
@@ -662,15 +682,15 @@ int book_line(struct book *b, const char *text, size_t length, const struct plac
 	case LINE_NOTE:
 		return 0;
 	case LINE_EXIT:
-		return end_process(b, line.pid);
+		return end_process(b, line->pid);
 	case LINE_RESET:
 		b->reset = b->now;
 		return 0;
 	case LINE_LOST:
-		b->counts.lost += line.size;
+		b->counts.lost += line->size;
 		return 0;
 	default:
-		return book_event(b, &line, place);
+		return book_event(b, line, place);
 	}
 }
 

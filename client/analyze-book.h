@@ -51,6 +51,8 @@ struct book_counts {
 	uint64_t lines;
 	uint64_t events;           /* of buffers, circular buffers and kernels */
 	uint64_t unknown;          /* lines that are not understood */
+	uint64_t refused;          /* of the events: a server refuses them, and nothing else counts them */
+	struct place refused_at;   /* the first of these */
 	uint64_t lost;             /* events or lines that the log says are missing */
 };
 
@@ -67,8 +69,8 @@ struct book;
 struct book *book_new(const struct wanted *wanted);
 void book_free(struct book *b);
 
-/* `text` NULL: a line that is too long to be an event. Return: 0 or -ENOMEM. */
-int book_line(struct book *b, const char *text, size_t length, const struct place *place);
+/* Return: 0 or -ENOMEM. */
+int book_line(struct book *b, const struct line *line, const struct place *place);
 
 /* Whether the buffer is held, as far as the log goes. */
 bool book_is_held(const struct book *b, const struct buffer *buffer);

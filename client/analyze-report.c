@@ -299,10 +299,20 @@ static void print_device(FILE *out, const struct lists *lists, const struct devi
 	}
 }
 
-static void print_counts(FILE *out, const struct book_counts *c)
+static void print_counts(FILE *out, const struct report_options *options, const struct book_counts *c)
 {
 	fprintf(out, "%" PRIu64 " events in %" PRIu64 " lines; %" PRIu64 " lines are no events or not understood\n",
 		c->events, c->lines, c->unknown);
+	if (c->refused > 0) {
+		fprintf(out, "Refused: %" PRIu64 " event%s with a device, size, type or class that is none; first in line ",
+			c->refused, c->refused == 1 ? "" : "s");
+		fprintf(out, "%" PRIu64, c->refused_at.line);
+		if (options->log_count > 1) {
+			fputs(" of ", out);
+			escape_print(out, options->logs[c->refused_at.log]);
+		}
+		fputc('\n', out);
+	}
 	if (c->lost > 0)
 		fprintf(out, "The log says that %" PRIu64 " more are missing: what follows may be wrong\n", c->lost);
 }
@@ -386,7 +396,7 @@ int report_text(FILE *out, struct book *b, const struct report_options *options,
 
 	if (contents_make(&c, b, options, leaksp) < 0)
 		return -ENOMEM;
-	print_counts(out, book_counts(b));
+	print_counts(out, options, book_counts(b));
 	for (i = 0; i < c.device_count && !options->timeline; i++)
 		if (is_reported(options, c.devices[i]))
 			print_device(out, &c.lists, c.devices[i]);
@@ -570,8 +580,8 @@ int report_json(FILE *out, struct book *b, const struct report_options *options,
 		escape_json(out, options->logs[i]);
 	}
 	fprintf(out, "],\n  \"lines\": %" PRIu64 ",\n  \"events\": %" PRIu64 ",\n  \"not_understood\": %" PRIu64
-		     ",\n  \"lost\": %" PRIu64,
-		counts->lines, counts->events, counts->unknown, counts->lost);
+		     ",\n  \"lost\": %" PRIu64 ",\n  \"refused\": %" PRIu64,
+		counts->lines, counts->events, counts->unknown, counts->lost, counts->refused);
 	if (options->timeline)
 		json_timeline(out, b, options);
 	else

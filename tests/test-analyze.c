@@ -208,8 +208,10 @@ static void teardown(void)
 static void take(const char *text)
 {
 	const struct place place = { .line = ++line_number };
+	struct line line;
 
-	ck_assert_int_eq(book_line(book, text, strlen(text), &place), 0);
+	line_parse(text, strlen(text), &line);
+	ck_assert_int_eq(book_line(book, &line, &place), 0);
 }
 
 struct sought {
@@ -561,6 +563,38 @@ static int add_kind(void *arg, const struct moment *m)
 	return 0;
 }
 
+/* As docs/protocol.md says of the server; what a server says itself was booked. */
+START_TEST(what_a_server_refuses)
+{
+	static const char *const bad[] = {
+		DETAIL("alloc -1 dram 0x40 100", "5"), DETAIL("alloc 1024 dram 0x40 100", "5"),
+		DETAIL("free -1 - 0x40 -", "5"), DETAIL("free 1024 cb 0x40 -", "5"),
+		DETAIL("alloc 0 dram 0x40 -", "5"), DETAIL("alloc 0 l1 0x40 0", "5"),
+		DETAIL("alloc 0 cb 0x40 72057594037927937", "5"), DETAIL("alloc 0 5 0x40 100", "5"),
+		"1.000001 1 alloc 0 kernel 0x40 100 5 - 9 3 - -",
+	};
+	const struct device_counts *const *devices;
+	char text[256] = "";
+	size_t i, n;
+
+	for (i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+		take(bad[i]);
+	ck_assert_uint_eq(book_counts(book)->refused, i);
+	ck_assert_uint_eq(book_counts(book)->events, i);
+	ck_assert_uint_eq(book_counts(book)->refused_at.line, 1);
+	devices = book_devices(book, &n);
+	ck_assert(devices && n == 0);
+	book_each_moment(book, add_kind, text);
+	ck_assert_str_eq(text, "refused 0 1, refused 0 2, refused 0 3, refused 0 4, refused 0 5, refused 0 6, "
+			       "refused 0 7, refused 0 8, refused 0 9, ");
+	take("1.000001 1 alloc 1023 kernel 0x40 72057594037927936 5 - 9 dispatch - -");
+	take("[PID 1] Allocated 8 bytes of UNKNOWN on device 3000 (buffer_id=0X40)");
+	ck_assert_uint_eq(book_counts(book)->refused, i);
+	ck_assert_uint_eq(buffer_of(1023, 0x40, 5)->refs, 1);
+	ck_assert_uint_eq(buffer_of(3000, 0x40, 1)->refs, 1);
+}
+END_TEST
+
 START_TEST(timeline_of_the_wanted_address)
 {
 	char text[256] = "";
@@ -626,6 +660,7 @@ int main(void)
 	tcase_add_test(books, table_is_believed);
 	tcase_add_test(books, reset_and_exit);
 	tcase_add_test(books, left_buffer_is_not_the_next_process_s);
+	tcase_add_test(books, what_a_server_refuses);
 	tcase_add_test(books, many_processes_at_one_address);
 	tcase_add_test(books, processes_are_spread);
 	tcase_add_test(books, timeline_of_the_wanted_address);
