@@ -117,7 +117,8 @@ struct address *shelf_find(const struct shelf *s, int32_t device, enum space spa
 struct address *shelf_get(struct shelf *s, int32_t device, enum space space, uint64_t value);
 /* All addresses with `digits` have the number that those are in hex from now on. */
 void shelf_read_digits_as_hex(struct shelf *s);
-/* Every buffer, in the order in which their addresses came, until `each` returns something else than 0, which is returned. */
+/* Every buffer, in the order in which their addresses came, until `each` returns something else than 0: which is
+ * returned. */
 int shelf_each(const struct shelf *s, int (*each)(void *arg, const struct address *a, const struct buffer *buffer),
 	       void *arg);
 

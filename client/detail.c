@@ -177,7 +177,7 @@ static void put_time(struct line *l)
  */
 static void hold(int fd)
 {
-	void *p = mmap(NULL, 1, PROT_NONE, MAP_SHARED, fd, 0);
+	void *p = mmap(NULL, 1, PROT_NONE, MAP_PRIVATE, fd, 0);
 
 	file.mapped = p == MAP_FAILED ? NULL : p;
 }
