@@ -464,10 +464,10 @@ static int book_free_told(struct booking *k)
 		return -ENOMEM;
 	if (buffer->size_min == 0)
 		set_size(buffer, k->line->size);
-	if (buffer->since == 0)
+	if (buffer->since == 0) {
 		buffer->pid = k->line->pid;
-	if (!book_is_held(k->book, buffer))
 		buffer->since = k->book->now;
+	}
 	if (k->line->kind == LINE_FREE)
 		end(k, buffer);
 	else
