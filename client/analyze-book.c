@@ -13,27 +13,8 @@
 
 #include "client/analyze-book.h"
 
-/* Circular buffers and kernels have numbers of their own. */
-enum space {
-	SPACE_BUFFER,
-	SPACE_CB,
-	SPACE_KERNEL,
-};
-
-struct key {
-	uint64_t value;
-	int32_t device;
-	uint32_t space;
-};
-static_assert(sizeof(struct key) == 16, "no gap whose bytes would be compared");
-
-struct entry {
-	struct key key;
-	bool digits;               /* the value may have to be read as hex */
-	bool failed;               /* is not in the table */
-	struct address address;
-	UT_hash_handle hh;
-};
+#define DEVICES 1024
+#define SIZE_LARGEST (UINT64_C(1) << 56)
 
 struct device {
 	struct device_counts counts;
@@ -50,7 +31,7 @@ struct ended {
 };
 
 struct book {
-	struct entry *entries;
+	struct shelf shelf;
 	struct device *devices;
 	struct ended *ended;
 	const struct device_counts **sorted;
@@ -72,10 +53,10 @@ struct booking {
 	const struct line *line;
 	const struct place *place;
 	struct device *device;
-	struct entry *entry;
+	struct address *address;
 	/* For the timeline. */
 	enum line_kind outcome;
-	const struct buffer *buffer;
+	const struct buffer *buffer;  /* NULL: of a refused event */
 };
 
 struct book *book_new(const struct wanted *wanted)
@@ -87,31 +68,15 @@ struct book *book_new(const struct wanted *wanted)
 	return b;
 }
 
-static void buffers_free(struct buffer *buffer)
-{
-	struct buffer *next;
-
-	for (; buffer; buffer = next) {
-		next = buffer->next;
-		free(buffer->origin);
-		free(buffer);
-	}
-}
-
 void book_free(struct book *b)
 {
-	struct entry *e, *next_entry;
 	struct device *d, *next_device;
 	struct ended *n, *next_ended;
 	size_t i;
 
 	if (!b)
 		return;
-	HASH_ITER(hh, b->entries, e, next_entry) {
-		HASH_DEL(b->entries, e);
-		buffers_free(e->address.buffers);
-		free(e);
-	}
+	shelf_deinit(&b->shelf);
 	HASH_ITER(hh, b->devices, d, next_device) {
 		HASH_DEL(b->devices, d);
 		free(d);
@@ -147,96 +112,22 @@ static struct device *device_of(struct book *b, int32_t number)
 	return NULL;
 }
 
-static int add_entry(struct book *b, struct entry *e)
+static struct address *address_of(struct book *b, const struct line *line)
 {
-	e->failed = false;
-	HASH_ADD(hh, b->entries, key, sizeof(e->key), e);
-	if (!e->failed)
-		return 0;
-	buffers_free(e->address.buffers);
-	free(e);
-	return -ENOMEM;
-}
+	const bool digits = line->notation == LINE_DIGITS && !b->letters;
+	enum space space = SPACE_BUFFER;
+	uint64_t value = line->address;
+	struct address *a;
 
-static struct entry *find_entry(const struct book *b, const struct key *key)
-{
-	struct entry *e;
-
-	HASH_FIND(hh, b->entries, key, sizeof(*key), e);
-	return e;
-}
-
-static struct entry *entry_of(struct book *b, const struct line *line)
-{
-	struct key key = { .value = line->address, .device = line->device };
-	const bool digits = line->notation == LINE_DIGITS;
-	struct entry *e;
-
-	if (digits && b->letters)
-		line_as_hex(line->address, &key.value);
+	if (line->notation == LINE_DIGITS && b->letters)
+		line_as_hex(line->address, &value);
 	if (line->type == LINE_CB || line->type == LINE_KERNEL)
-		key.space = line->type == LINE_CB ? SPACE_CB : SPACE_KERNEL;
-	e = find_entry(b, &key);
-	if (e)
-		return e;
-	e = calloc(1, sizeof(*e));
-	if (!e)
-		return NULL;
-	e->key = key;
-	e->digits = digits && !b->letters;
-	e->address = (struct address){ .device = key.device, .value = key.value };
-	return add_entry(b, e) == 0 ? e : NULL;
-}
-
-static void append_buffers(struct buffer **list, struct buffer *more)
-{
-	while (*list)
-		list = &(*list)->next;
-	*list = more;
-}
-
-/* An entry that is in no table, whose number was read as decimal, gets the one that it is in hex. */
-static int add_renamed(struct book *b, struct entry *e)
-{
-	struct entry *there;
-
-	e->digits = false;
-	line_as_hex(e->key.value, &e->key.value);
-	e->address.value = e->key.value;
-	there = find_entry(b, &e->key);
-	if (!there)
-		return add_entry(b, e);
-	/* It had a number with 0x. */
-	append_buffers(&there->address.buffers, e->address.buffers);
-	free(e);
-	return 0;
-}
-
-/*
- * A number without 0x has letters: so all were hex. Those that were taken for decimal are named anew, all taken out
- * before the first is put back, for the new name of one may be the old name of another.
- */
-static int read_digits_as_hex(struct book *b)
-{
-	struct entry *e, *next, **taken;
-	size_t i, n = 0;
-	int r = 0;
-
-	b->letters = true;
-	taken = calloc(HASH_COUNT(b->entries) + 1, sizeof(*taken));
-	if (!taken)
-		return -ENOMEM;
-	HASH_ITER(hh, b->entries, e, next) {
-		if (!e->digits)
-			continue;
-		HASH_DEL(b->entries, e);
-		taken[n++] = e;
-	}
-	for (i = 0; i < n; i++)
-		if (add_renamed(b, taken[i]) < 0)
-			r = -ENOMEM;
-	free(taken);
-	return r;
+		space = line->type == LINE_CB ? SPACE_CB : SPACE_KERNEL;
+	a = shelf_get(&b->shelf, line->device, space, value);
+	/* How it was written the first time counts. */
+	if (a && a->count == 0 && !a->retired)
+		a->digits = digits;
+	return a;
 }
 
 static uint64_t ended_when(const struct book *b, int32_t pid)
@@ -286,36 +177,12 @@ static struct buffer_owner owner_of(const struct line *line)
 	return (struct buffer_owner){ .pid = line->pid, .type = line->type };
 }
 
-static void to_front(struct entry *e, struct buffer **p)
+static struct buffer *find_buffer(struct address *a, const struct buffer_owner *owner)
 {
-	struct buffer *buffer = *p;
+	struct buffer *buffer = address_first_of(a, owner->pid);
 
-	*p = buffer->next;
-	buffer->next = e->address.buffers;
-	e->address.buffers = buffer;
-}
-
-static struct buffer *find_buffer(struct entry *e, const struct buffer_owner *owner)
-{
-	struct buffer **p;
-
-	for (p = &e->address.buffers; *p; p = &(*p)->next)
-		if (!(*p)->retired && (*p)->owner.pid == owner->pid && (*p)->owner.type == owner->type) {
-			to_front(e, p);
-			return e->address.buffers;
-		}
-	return NULL;
-}
-
-static struct buffer *make_buffer(struct entry *e, const struct buffer_owner *owner)
-{
-	struct buffer *buffer = calloc(1, sizeof(*buffer));
-
-	if (!buffer)
-		return NULL;
-	*buffer = (struct buffer){ .next = e->address.buffers, .owner = *owner, .type = owner->type,
-				   .pid = owner->pid, .time = LINE_NO_TIME };
-	e->address.buffers = buffer;
+	while (buffer && buffer->owner.type != owner->type)
+		buffer = address_next_of(buffer);
 	return buffer;
 }
 
@@ -327,10 +194,8 @@ static struct buffer *find_own(const struct booking *k)
 	bool held, found_held = false;
 
 	if (owner.type != LINE_NO_TYPE || k->line->source == LINE_SERVER)
-		return find_buffer(k->entry, &owner);
-	for (buffer = k->entry->address.buffers; buffer; buffer = buffer->next) {
-		if (buffer->retired || buffer->owner.pid != owner.pid)
-			continue;
+		return find_buffer(k->address, &owner);
+	for (buffer = address_first_of(k->address, owner.pid); buffer; buffer = address_next_of(buffer)) {
 		held = book_is_held(k->book, buffer);
 		if (!found || held > found_held || (held == found_held && buffer->since > found->since)) {
 			found = buffer;
@@ -340,36 +205,26 @@ static struct buffer *find_own(const struct booking *k)
 	return found;
 }
 
-/* What other processes have or had at the address. */
-struct others {
-	unsigned held;
-	struct buffer *last_held;
-	struct buffer *last_freed;  /* of what is not held */
-};
-
-static void keep_latest(struct buffer **p, struct buffer *buffer)
+/*
+ * What is held at the address, of the line's type if it says one; *onep is it if there is only one. More than that are
+ * not looked at, whose is meant is not clear then.
+ */
+static unsigned find_held(const struct booking *k, struct buffer **onep)
 {
-	if (!*p || buffer->since > (*p)->since)
-		*p = buffer;
-}
+	struct buffer *buffer, *older;
+	unsigned n = 0;
 
-/* Of the line's type, if it says one. */
-static struct others find_others(const struct booking *k, const struct buffer *own)
-{
-	struct others others = { .held = 0 };
-	struct buffer *buffer;
-
-	for (buffer = k->entry->address.buffers; buffer; buffer = buffer->next) {
-		if (buffer == own || (k->line->type != LINE_NO_TYPE && buffer->owner.type != k->line->type))
-			continue;
-		if (book_is_held(k->book, buffer)) {
-			others.held++;
-			keep_latest(&others.last_held, buffer);
-		} else if (buffer->frees > 0) {
-			keep_latest(&others.last_freed, buffer);
+	for (buffer = k->address->newest[BUFFERS_HELD]; buffer && n < 2; buffer = older) {
+		older = buffer->older;
+		if (!book_is_held(k->book, buffer)) {
+			/* Before a reset: it is not met again. */
+			address_list(k->address, buffer, BUFFERS_OTHER);
+		} else if (k->line->type == LINE_NO_TYPE || buffer->owner.type == k->line->type) {
+			*onep = buffer;
+			n++;
 		}
 	}
-	return others;
+	return n;
 }
 
 /* What is to be counted as wrong needs a record, also where nothing is known to have been. */
@@ -378,7 +233,7 @@ static struct buffer *own_or_new(const struct booking *k)
 	const struct buffer_owner owner = owner_of(k->line);
 	struct buffer *buffer = find_own(k);
 
-	return buffer ? buffer : make_buffer(k->entry, &owner);
+	return buffer ? buffer : address_make(&k->book->shelf, k->address, &owner);
 }
 
 /* Caller and tag, each with a zero at its end; NULL: no memory. */
@@ -418,13 +273,37 @@ static void set_size(struct buffer *buffer, uint64_t size)
 
 /* --- events --- */
 
-static void fault(struct booking *k, struct buffer *buffer, enum fault kind)
+uint32_t book_faults(const struct buffer *buffer, enum fault kind)
 {
-	buffer->faults[kind]++;
-	buffer->fault_at[kind] = *k->place;
+	return buffer->faults ? buffer->faults->count[kind] : 0;
+}
+
+struct place book_fault_place(const struct buffer *buffer, enum fault kind)
+{
+	return buffer->faults ? buffer->faults->at[kind] : (struct place){ .line = 0 };
+}
+
+static int fault(struct booking *k, struct buffer *buffer, enum fault kind)
+{
+	if (!buffer->faults)
+		buffer->faults = calloc(1, sizeof(*buffer->faults));
+	if (!buffer->faults)
+		return -ENOMEM;
+	buffer->faults->count[kind]++;
+	buffer->faults->at[kind] = *k->place;
 	if (buffer->pid == 0)
 		buffer->pid = k->line->pid;
 	k->buffer = buffer;
+	return 0;
+}
+
+static void set_refs(const struct booking *k, struct buffer *buffer, uint32_t refs)
+{
+	buffer->refs = refs;
+	if (refs > 0)
+		address_list(k->address, buffer, BUFFERS_HELD);
+	else
+		address_list(k->address, buffer, buffer->frees > 0 ? BUFFERS_GONE : BUFFERS_OTHER);
 }
 
 /* It came to be. */
@@ -432,40 +311,40 @@ static int begin(struct booking *k, struct buffer *buffer)
 {
 	const struct line *line = k->line;
 
-	if (buffer->allocs > 0 && line->size != buffer->size)
-		fault(k, buffer, FAULT_REUSE);
+	if (buffer->allocs > 0 && line->size != buffer->size && fault(k, buffer, FAULT_REUSE) < 0)
+		return -ENOMEM;
 	buffer->allocs++;
 	buffer->pid = line->pid;
 	buffer->type = line->type;
 	buffer->since = k->book->now;
 	buffer->time = line->time;
 	buffer->allocated = *k->place;
-	buffer->refs = line->refs > 0 ? line->refs : 1;
+	set_refs(k, buffer, line->refs > 0 ? line->refs : 1);
 	k->buffer = buffer;
 	set_size(buffer, line->size);
 	return set_origin(buffer, line);
 }
 
 /* One more reference, perhaps with another size. */
-static void refer(struct booking *k, struct buffer *buffer)
+static int refer(struct booking *k, struct buffer *buffer)
 {
 	const struct line *line = k->line;
 
-	buffer->refs = line->refs > 0 ? line->refs : buffer->refs + 1;
+	set_refs(k, buffer, line->refs > 0 ? line->refs : buffer->refs + 1);
 	k->device->counts.refs++;
 	k->buffer = buffer;
 	k->outcome = LINE_REF;
-	if (line->size != buffer->size) {
-		fault(k, buffer, FAULT_RESIZE);
-		set_size(buffer, line->size);
-		k->outcome = LINE_RESIZE;
-	}
+	if (line->size == buffer->size)
+		return 0;
+	k->outcome = LINE_RESIZE;
+	set_size(buffer, line->size);
+	return fault(k, buffer, FAULT_RESIZE);
 }
 
 static void end(struct booking *k, struct buffer *buffer)
 {
-	buffer->refs = 0;
 	buffer->frees++;
+	set_refs(k, buffer, 0);
 	k->device->counts.frees++;
 	k->buffer = buffer;
 	k->outcome = LINE_FREE;
@@ -478,7 +357,7 @@ static void unrefer(struct booking *k, struct buffer *buffer, uint32_t left)
 		end(k, buffer);
 		return;
 	}
-	buffer->refs = left > 0 ? left : buffer->refs - 1;
+	set_refs(k, buffer, left > 0 ? left : buffer->refs - 1);
 	k->buffer = buffer;
 	k->outcome = LINE_UNREF;
 }
@@ -487,22 +366,20 @@ static int book_alloc(struct booking *k)
 {
 	const struct line *line = k->line;
 	const struct buffer_owner owner = owner_of(line);
-	struct buffer *buffer = find_buffer(k->entry, &owner);
+	struct buffer *buffer = find_buffer(k->address, &owner);
 	bool held = buffer && book_is_held(k->book, buffer);
 
 	/* A server has dropped what a dead process left; it stays a leak, and the address begins anew. */
 	if (held && line->kind == LINE_ALLOC && book_is_left(k->book, buffer)) {
-		buffer->retired = true;
+		address_retire(k->address, buffer);
 		buffer = NULL;
 		held = false;
 	}
 	/* A server that says it is new has forgotten what was there. */
-	if (held && (line->kind != LINE_ALLOC || line->source != LINE_TABLE)) {
-		refer(k, buffer);
-		return 0;
-	}
+	if (held && (line->kind != LINE_ALLOC || line->source != LINE_TABLE))
+		return refer(k, buffer);
 	if (!buffer)
-		buffer = make_buffer(k->entry, &owner);
+		buffer = address_make(&k->book->shelf, k->address, &owner);
 	if (!buffer)
 		return -ENOMEM;
 	k->device->counts.allocs++;
@@ -519,9 +396,8 @@ static int book_resize(struct booking *k)
 		return -ENOMEM;
 	if (buffer->size_min == 0)
 		set_size(buffer, k->line->old_size);
-	fault(k, buffer, FAULT_RESIZE);
 	set_size(buffer, k->line->size);
-	return 0;
+	return fault(k, buffer, FAULT_RESIZE);
 }
 
 static int book_double_free(struct booking *k)
@@ -530,11 +406,10 @@ static int book_double_free(struct booking *k)
 
 	if (!buffer)
 		return -ENOMEM;
-	fault(k, buffer, FAULT_DOUBLE_FREE);
 	/* Who says so knows that it is gone, whatever this log has of it. */
-	buffer->refs = 0;
+	set_refs(k, buffer, 0);
 	k->outcome = LINE_DOUBLE_FREE;
-	return 0;
+	return fault(k, buffer, FAULT_DOUBLE_FREE);
 }
 
 static int book_unknown_free(struct booking *k)
@@ -546,18 +421,17 @@ static int book_unknown_free(struct booking *k)
 	/* An existing server forgets what it has freed, and calls a double free the same. */
 	if (k->line->source == LINE_SERVER && buffer->frees > 0 && !book_is_held(k->book, buffer))
 		return book_double_free(k);
-	fault(k, buffer, FAULT_UNKNOWN_FREE);
 	if (!book_is_left(k->book, buffer))
-		buffer->refs = 0;
+		set_refs(k, buffer, 0);
 	k->outcome = LINE_UNKNOWN_FREE;
-	return 0;
+	return fault(k, buffer, FAULT_UNKNOWN_FREE);
 }
 
-static void free_foreign(struct booking *k, struct buffer *other)
+static int free_foreign(struct booking *k, struct buffer *other)
 {
-	fault(k, other, FAULT_FOREIGN_FREE);
 	unrefer(k, other, k->line->refs);
 	k->outcome = LINE_FOREIGN_FREE;
+	return fault(k, other, FAULT_FOREIGN_FREE);
 }
 
 /* Others have something there, but it is not clear whose is meant: nothing is freed. */
@@ -567,20 +441,18 @@ static int refuse_foreign(struct booking *k)
 
 	if (!own)
 		return -ENOMEM;
-	fault(k, own, FAULT_FOREIGN_FREE);
 	k->outcome = LINE_FOREIGN_FREE;
-	return 0;
+	return fault(k, own, FAULT_FOREIGN_FREE);
 }
 
 static int book_foreign_free(struct booking *k)
 {
-	const struct others others = find_others(k, NULL);
+	struct buffer *one = NULL;
 
 	/* Without a type: it was refused. */
-	if (k->line->type == LINE_NO_TYPE || others.held != 1)
+	if (k->line->type == LINE_NO_TYPE || find_held(k, &one) != 1)
 		return refuse_foreign(k);
-	free_foreign(k, others.last_held);
-	return 0;
+	return free_foreign(k, one);
 }
 
 /* The free was booked as the process's own, so something of it was there, if not in this log. */
@@ -603,11 +475,26 @@ static int book_free_told(struct booking *k)
 	return 0;
 }
 
+/* Of what the process itself never had: another one's, by the rules that know nothing of its own. */
+static int book_free_of_others(struct booking *k)
+{
+	struct buffer *one = NULL, *gone = k->address->newest[BUFFERS_GONE];
+	const unsigned held = find_held(k, &one);
+
+	if (held > 1)
+		return refuse_foreign(k);
+	if (held == 1)
+		return free_foreign(k, one);
+	if (!gone)
+		return book_unknown_free(k);
+	k->outcome = LINE_DOUBLE_FREE;
+	return fault(k, gone, FAULT_DOUBLE_FREE);
+}
+
 /* Only reported: what it is has to be found out. */
 static int book_free_reported(struct booking *k)
 {
 	struct buffer *own = find_own(k);
-	struct others others;
 
 	if (own && book_is_held(k->book, own)) {
 		unrefer(k, own, 0);
@@ -616,20 +503,7 @@ static int book_free_reported(struct booking *k)
 	if (own && own->frees > 0)
 		return book_double_free(k);
 	/* Circular buffers and kernels are freed by their owners only. */
-	if (k->line->type != LINE_NO_TYPE)
-		return book_unknown_free(k);
-	others = find_others(k, own);
-	if (others.held > 1)
-		return refuse_foreign(k);
-	if (others.held == 1) {
-		free_foreign(k, others.last_held);
-		return 0;
-	}
-	if (!others.last_freed)
-		return book_unknown_free(k);
-	fault(k, others.last_freed, FAULT_DOUBLE_FREE);
-	k->outcome = LINE_DOUBLE_FREE;
-	return 0;
+	return k->line->type != LINE_NO_TYPE ? book_unknown_free(k) : book_free_of_others(k);
 }
 
 static int book_free_event(struct booking *k)
@@ -683,6 +557,7 @@ static struct moment *new_moment(struct book *b)
 static int add_moment(const struct booking *k)
 {
 	const struct line *line = k->line;
+	const struct buffer *buffer = k->buffer;
 	struct moment *m = new_moment(k->book);
 
 	if (!m)
@@ -691,13 +566,13 @@ static int add_moment(const struct booking *k)
 		.place = *k->place,
 		.time = line->time,
 		.address = line->address,
-		.size = line->size > 0 ? line->size : k->buffer->size,
+		.size = line->size > 0 || !buffer ? line->size : buffer->size,
 		.kind = k->outcome,
-		.type = line->type != LINE_NO_TYPE ? line->type : k->buffer->type,
+		.type = line->type != LINE_NO_TYPE || !buffer ? line->type : buffer->type,
 		.notation = line->notation,
 		.device = line->device,
 		.pid = line->pid,
-		.refs = k->buffer->refs,
+		.refs = buffer ? buffer->refs : 0,
 	};
 	if (line->caller_length + line->tag_length == 0)
 		return 0;
@@ -737,6 +612,27 @@ uint64_t book_moments_dropped(const struct book *b)
 
 /* --- lines --- */
 
+/* What a process reports is not believed beyond the ranges of docs/protocol.md. What a server says was booked. */
+static bool is_refused(const struct line *line)
+{
+	if (line->source != LINE_DETAIL)
+		return false;
+	if (line->device < 0 || line->device >= DEVICES)
+		return true;
+	return line->kind == LINE_ALLOC && (line->size < 1 || line->size > SIZE_LARGEST ||
+					    line->type == LINE_NO_TYPE || line->no_class);
+}
+
+static int refuse(struct booking *k)
+{
+	struct book *b = k->book;
+
+	if (b->counts.refused++ == 0)
+		b->counts.refused_at = *k->place;
+	k->outcome = LINE_REFUSED;
+	return is_wanted(b, k->line) ? add_moment(k) : 0;
+}
+
 static int book_event(struct book *b, const struct line *line, const struct place *place)
 {
 	static int (*const events[LINE_KINDS])(struct booking *k) = {
@@ -753,6 +649,8 @@ static int book_event(struct book *b, const struct line *line, const struct plac
 	int r;
 
 	b->counts.events++;
+	if (is_refused(line))
+		return refuse(&k);
 	k.device = device_of(b, line->device);
 	if (!k.device)
 		return -ENOMEM;
@@ -761,27 +659,22 @@ static int book_event(struct book *b, const struct line *line, const struct plac
 		++*(line->is_free ? &k.device->counts.sum_frees : &k.device->counts.sum_allocs);
 		return 0;
 	}
-	k.entry = entry_of(b, line);
-	if (!k.entry)
+	k.address = address_of(b, line);
+	if (!k.address)
 		return -ENOMEM;
 	r = events[line->kind](&k);
 	return r == 0 && is_wanted(b, line) ? add_moment(&k) : r;
 }
 
-int book_line(struct book *b, const char *text, size_t length, const struct place *place)
+int book_line(struct book *b, const struct line *line, const struct place *place)
 {
-	struct line line;
-
 	b->counts.lines++;
 	b->now++;
-	if (!text) {
-		b->counts.unknown++;
-		return 0;
+	if (line->notation == LINE_LETTERS && !b->letters) {
+		b->letters = true;
+		shelf_read_digits_as_hex(&b->shelf);
 	}
-	line_parse(text, length, &line);
-	if (line.notation == LINE_LETTERS && !b->letters && read_digits_as_hex(b) < 0)
-		return -ENOMEM;
-	switch (line.kind) {
+	switch (line->kind) {
 	case LINE_UNKNOWN:
 		b->counts.unknown++;
 		return 0;
@@ -789,15 +682,15 @@ int book_line(struct book *b, const char *text, size_t length, const struct plac
 	case LINE_NOTE:
 		return 0;
 	case LINE_EXIT:
-		return end_process(b, line.pid);
+		return end_process(b, line->pid);
 	case LINE_RESET:
 		b->reset = b->now;
 		return 0;
 	case LINE_LOST:
-		b->counts.lost += line.size;
+		b->counts.lost += line->size;
 		return 0;
 	default:
-		return book_event(b, &line, place);
+		return book_event(b, line, place);
 	}
 }
 
@@ -834,16 +727,5 @@ const struct device_counts *const *book_devices(struct book *b, size_t *np)
 int book_each(const struct book *b, int (*each)(void *arg, const struct address *a, const struct buffer *buffer),
 	      void *arg)
 {
-	const struct buffer *buffer;
-	struct entry *e, *next;
-	int r;
-
-	HASH_ITER(hh, b->entries, e, next) {
-		for (buffer = e->address.buffers; buffer; buffer = buffer->next) {
-			r = each(arg, &e->address, buffer);
-			if (r != 0)
-				return r;
-		}
-	}
-	return 0;
+	return shelf_each(&b->shelf, each, arg);
 }

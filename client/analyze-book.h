@@ -18,57 +18,9 @@
 #include <stdint.h>
 
 #include "client/analyze-line.h"
+#include "client/analyze-shelf.h"
 
 #define BOOK_TIMELINE_MAX 100000
-
-/* Where a line stands. */
-struct place {
-	uint32_t log;              /* number of the file, from 0 */
-	uint64_t line;             /* from 1 */
-};
-
-/* What a buffer is told apart by. Of existing servers' logs pid is 0 and type LINE_NO_TYPE: they do not tell. */
-struct buffer_owner {
-	int32_t pid;
-	enum line_type type;
-};
-
-/* What is counted as wrong, or as strange, of a buffer. */
-enum fault {
-	FAULT_DOUBLE_FREE,
-	FAULT_UNKNOWN_FREE,
-	FAULT_FOREIGN_FREE,
-	FAULT_RESIZE,              /* while it was held */
-	FAULT_REUSE,               /* allocated again with another size than before */
-	FAULTS,
-};
-
-/* A buffer, or those that were at the same address one after the other. */
-struct buffer {
-	struct buffer *next;       /* of other owners at the address; the one used last is first */
-	struct buffer_owner owner;
-	bool retired;              /* leaked: its owner has ended, and the address is used by another one */
-	int32_t pid;               /* who allocated it last; 0: not known */
-	enum line_type type;
-	uint32_t refs;             /* 0: not held */
-	uint32_t allocs;           /* times it came to be */
-	uint32_t frees;            /* times it was gone */
-	uint32_t faults[FAULTS];
-	uint64_t size;             /* of the last allocation; 0: not known */
-	uint64_t size_min;
-	uint64_t size_max;
-	uint64_t since;            /* number of the event that made it */
-	int64_t time;
-	struct place allocated;
-	struct place fault_at[FAULTS];  /* the last of each */
-	char *origin;              /* caller and tag, as in the log, each with a zero at its end; NULL: neither */
-};
-
-struct address {
-	int32_t device;
-	uint64_t value;
-	struct buffer *buffers;
-};
 
 struct device_counts {
 	int32_t number;
@@ -99,6 +51,8 @@ struct book_counts {
 	uint64_t lines;
 	uint64_t events;           /* of buffers, circular buffers and kernels */
 	uint64_t unknown;          /* lines that are not understood */
+	uint64_t refused;          /* of the events: a server refuses them, and nothing else counts them */
+	struct place refused_at;   /* the first of these */
 	uint64_t lost;             /* events or lines that the log says are missing */
 };
 
@@ -115,13 +69,16 @@ struct book;
 struct book *book_new(const struct wanted *wanted);
 void book_free(struct book *b);
 
-/* `text` NULL: a line that is too long to be an event. Return: 0 or -ENOMEM. */
-int book_line(struct book *b, const char *text, size_t length, const struct place *place);
+/* Return: 0 or -ENOMEM. */
+int book_line(struct book *b, const struct line *line, const struct place *place);
 
 /* Whether the buffer is held, as far as the log goes. */
 bool book_is_held(const struct book *b, const struct buffer *buffer);
 /* Whether its owner ended and left it. */
 bool book_is_left(const struct book *b, const struct buffer *buffer);
+/* How often, and where it was the last time. */
+uint32_t book_faults(const struct buffer *buffer, enum fault kind);
+struct place book_fault_place(const struct buffer *buffer, enum fault kind);
 
 const struct book_counts *book_counts(const struct book *b);
 /* In ascending order. The array is the book's, until the next line. NULL with *np > 0: no memory. */

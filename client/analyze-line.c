@@ -21,7 +21,7 @@ static const char *const kind_names[LINE_KINDS] = {
 	[LINE_REF] = "ref", [LINE_RESIZE] = "resize", [LINE_FREE] = "free", [LINE_UNREF] = "unref",
 	[LINE_DOUBLE_FREE] = "double_free", [LINE_UNKNOWN_FREE] = "unknown_free",
 	[LINE_FOREIGN_FREE] = "foreign_free", [LINE_SUM] = "sum", [LINE_EXIT] = "exit", [LINE_RESET] = "reset",
-	[LINE_LOST] = "lost",
+	[LINE_LOST] = "lost", [LINE_REFUSED] = "refused",
 };
 
 const char *line_kind_name(enum line_kind kind)
@@ -259,7 +259,7 @@ static bool table_kind(const struct scan *word, enum line_kind *kindp)
 	static const char *const notes[] = { "connect", "mark", "clear", "scan", "clean", "dump" };
 	size_t i;
 
-	for (i = LINE_ALLOC; i < LINE_KINDS; i++) {
+	for (i = LINE_ALLOC; i < LINE_REFUSED; i++) {
 		if (i != LINE_SUM && is_word(word, kind_names[i])) {
 			*kindp = (enum line_kind)i;
 			return true;
@@ -309,6 +309,11 @@ static void set_word(const struct scan *word, const char **textp, size_t *length
 	*lengthp = (size_t)(word->end - word->at);
 }
 
+static bool is_class(const struct scan *word)
+{
+	return is_word(word, "-") || is_word(word, "application") || is_word(word, "fabric") || is_word(word, "dispatch");
+}
+
 /* Whether it is about a buffer, so that it must say which. */
 static bool is_of_buffer(enum line_kind kind)
 {
@@ -331,6 +336,7 @@ static bool parse_table(const struct scan *s, struct line *line)
 	line->type = type_of(&fields[TYPE]);
 	line->source = n >= FIELDS_DETAIL ? LINE_DETAIL : LINE_TABLE;
 	if (n >= FIELDS_DETAIL) {
+		line->no_class = line->type == LINE_KERNEL && !is_class(&fields[CLASS]);
 		set_word(&fields[CALLER], &line->caller, &line->caller_length);
 		set_word(&fields[TAG], &line->tag, &line->tag_length);
 	}

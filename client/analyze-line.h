@@ -35,6 +35,7 @@ enum line_kind {
 	LINE_EXIT,           /* the process has ended */
 	LINE_RESET,          /* the server has forgotten everything */
 	LINE_LOST,           /* `size` lines or events are missing */
+	LINE_REFUSED,        /* of no line: what becomes of an event that a server refuses */
 	LINE_KINDS,
 };
 
@@ -72,6 +73,7 @@ struct line {
 	bool has_address;
 	bool has_size;
 	bool is_free;        /* of a LINE_SUM */
+	bool no_class;       /* of a kernel in a detailed log: it has none that is known */
 	int32_t device;      /* LINE_NO_DEVICE */
 	int32_t pid;         /* 0: not said */
 	uint32_t refs;       /* that are left; 0: not said */

@@ -32,8 +32,8 @@ static const struct finding {
 struct found {
 	const struct address *address;
 	const struct buffer *buffer;
-	const struct place *place;  /* where it went wrong, which for a leak is its allocation */
 	uint64_t amount;
+	int32_t device;
 };
 
 struct list {
@@ -70,7 +70,7 @@ static int list_add(struct list *l, const struct found *f)
 static int collect(void *arg, const struct address *a, const struct buffer *buffer)
 {
 	struct lists *lists = arg;
-	struct found f = { .address = a, .buffer = buffer };
+	struct found f = { .address = a, .buffer = buffer, .device = a->device };
 	const struct finding *finding;
 	size_t i;
 	int r = 0;
@@ -79,32 +79,53 @@ static int collect(void *arg, const struct address *a, const struct buffer *buff
 		return 0;
 	for (i = 0; i < FINDINGS && r == 0; i++) {
 		finding = &findings[i];
-		if (!(finding->is_leak ? book_is_held(lists->book, buffer) : buffer->faults[finding->fault] > 0))
+		if (!(finding->is_leak ? book_is_held(lists->book, buffer) : book_faults(buffer, finding->fault) > 0))
 			continue;
-		f.amount = finding->is_leak ? buffer->size : buffer->faults[finding->fault];
-		f.place = finding->is_leak ? &buffer->allocated : &buffer->fault_at[finding->fault];
+		f.amount = finding->is_leak ? buffer->size : book_faults(buffer, finding->fault);
 		r = list_add(&lists->of[i], &f);
 	}
 	return r;
 }
 
+/* Where it went wrong, which for a leak is its allocation. */
+static struct place place_of(const struct finding *f, const struct found *found)
+{
+	return f->is_leak ? found->buffer->allocated : book_fault_place(found->buffer, f->fault);
+}
+
 #define COMPARE(a, b) (((a) > (b)) - ((a) < (b)))
 
-/* By device, then the largest first; the rest is for the same order each time. */
-static int compare(const void *left, const void *right)
+static int compare_places(const struct place *a, const struct place *b)
+{
+	const int r = COMPARE(a->log, b->log);
+
+	return r ? r : COMPARE(a->line, b->line);
+}
+
+/* What is equal else: for the same order each time. */
+static int compare_equals(const struct found *a, const struct found *b, const struct finding *f)
+{
+	const struct place left = place_of(f, a), right = place_of(f, b);
+	int r = COMPARE(a->address->value, b->address->value);
+
+	if (r == 0)
+		r = compare_places(&a->buffer->allocated, &b->buffer->allocated);
+	if (r == 0)
+		r = compare_places(&left, &right);
+	if (r == 0)
+		r = COMPARE(a->buffer->owner.pid, b->buffer->owner.pid);
+	return r ? r : COMPARE(a->buffer->owner.type, b->buffer->owner.type);
+}
+
+/* By device, then the largest first. */
+static int compare(const void *left, const void *right, void *finding)
 {
 	const struct found *a = left, *b = right;
-	int r = COMPARE(a->address->device, b->address->device);
+	int r = COMPARE(a->device, b->device);
 
 	if (r == 0)
 		r = COMPARE(b->amount, a->amount);
-	if (r == 0)
-		r = COMPARE(a->address->value, b->address->value);
-	if (r == 0)
-		r = COMPARE(a->buffer->allocated.log, b->buffer->allocated.log);
-	if (r == 0)
-		r = COMPARE(a->buffer->allocated.line, b->buffer->allocated.line);
-	return r ? r : COMPARE(a->place->line, b->place->line);
+	return r ? r : compare_equals(a, b, finding);
 }
 
 static void lists_free(struct lists *lists)
@@ -124,20 +145,33 @@ static int lists_make(struct lists *lists, const struct book *b, const struct re
 	r = book_each(b, collect, lists);
 	for (i = 0; i < FINDINGS && r == 0; i++)
 		if (lists->of[i].count > 0)
-			qsort(lists->of[i].found, lists->of[i].count, sizeof(struct found), compare);
+			qsort_r(lists->of[i].found, lists->of[i].count, sizeof(struct found), compare,
+				(void *)(uintptr_t)&findings[i]);
 	return r;
+}
+
+/* The first that is of this or a later device. */
+static size_t first_of(const struct list *l, int32_t device)
+{
+	size_t low = 0, high = l->count, middle;
+
+	while (low < high) {
+		middle = low + (high - low) / 2;
+		if (l->found[middle].device < device)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low;
 }
 
 /* The part of a list that is of one device. */
 static struct list part_of(const struct list *l, int32_t device)
 {
-	struct list part = { .found = NULL };
-	size_t i = 0;
+	size_t i = first_of(l, device);
+	struct list part = { .found = l->found + i };
 
-	while (i < l->count && l->found[i].address->device < device)
-		i++;
-	part.found = l->found + i;
-	for (; i < l->count && l->found[i].address->device == device; i++) {
+	for (; i < l->count && l->found[i].device == device; i++) {
 		part.count++;
 		if (__builtin_add_overflow(part.amount, l->found[i].amount, &part.amount))
 			part.amount = UINT64_MAX;
@@ -208,6 +242,7 @@ static void print_pid(FILE *out, const struct book *b, const struct buffer *buff
 static void print_found(FILE *out, const struct lists *lists, const struct finding *f, const struct found *found)
 {
 	const struct buffer *buffer = found->buffer;
+	const struct place place = place_of(f, found);
 
 	if (f->is_leak)
 		fprintf(out, "  %14" PRIu64 "  ", buffer->size);
@@ -218,7 +253,7 @@ static void print_found(FILE *out, const struct lists *lists, const struct findi
 		print_sizes(out, buffer);
 	print_pid(out, lists->book, buffer);
 	fprintf(out, "%5" PRIu32 " %6" PRIu32 " %6" PRIu32 "  ", buffer->refs, buffer->allocs, buffer->frees);
-	print_place(out, lists->options, found->place);
+	print_place(out, lists->options, &place);
 	print_origin(out, buffer->origin);
 }
 
@@ -264,10 +299,20 @@ static void print_device(FILE *out, const struct lists *lists, const struct devi
 	}
 }
 
-static void print_counts(FILE *out, const struct book_counts *c)
+static void print_counts(FILE *out, const struct report_options *options, const struct book_counts *c)
 {
 	fprintf(out, "%" PRIu64 " events in %" PRIu64 " lines; %" PRIu64 " lines are no events or not understood\n",
 		c->events, c->lines, c->unknown);
+	if (c->refused > 0) {
+		fprintf(out, "Refused: %" PRIu64 " event%s with a device, size, type or class that is none; first in line ",
+			c->refused, c->refused == 1 ? "" : "s");
+		fprintf(out, "%" PRIu64, c->refused_at.line);
+		if (options->log_count > 1) {
+			fputs(" of ", out);
+			escape_print(out, options->logs[c->refused_at.log]);
+		}
+		fputc('\n', out);
+	}
 	if (c->lost > 0)
 		fprintf(out, "The log says that %" PRIu64 " more are missing: what follows may be wrong\n", c->lost);
 }
@@ -351,7 +396,7 @@ int report_text(FILE *out, struct book *b, const struct report_options *options,
 
 	if (contents_make(&c, b, options, leaksp) < 0)
 		return -ENOMEM;
-	print_counts(out, book_counts(b));
+	print_counts(out, options, book_counts(b));
 	for (i = 0; i < c.device_count && !options->timeline; i++)
 		if (is_reported(options, c.devices[i]))
 			print_device(out, &c.lists, c.devices[i]);
@@ -425,6 +470,7 @@ static void json_origin(FILE *out, const char *origin)
 static void json_found(FILE *out, const struct lists *lists, const struct finding *f, const struct found *found)
 {
 	const struct buffer *buffer = found->buffer;
+	const struct place place = place_of(f, found);
 
 	fprintf(out, "\n        {\"address\": \"0x%012" PRIx64 "\"", found->address->value);
 	json_string_or_null(out, "type", line_type_name(buffer->type));
@@ -437,7 +483,7 @@ static void json_found(FILE *out, const struct lists *lists, const struct findin
 	if (!f->is_leak)
 		fprintf(out, ", \"times\": %" PRIu64, found->amount);
 	json_time(out, buffer->time);
-	json_place(out, lists->options, found->place);
+	json_place(out, lists->options, &place);
 	json_origin(out, buffer->origin);
 	fputc('}', out);
 }
@@ -534,8 +580,8 @@ int report_json(FILE *out, struct book *b, const struct report_options *options,
 		escape_json(out, options->logs[i]);
 	}
 	fprintf(out, "],\n  \"lines\": %" PRIu64 ",\n  \"events\": %" PRIu64 ",\n  \"not_understood\": %" PRIu64
-		     ",\n  \"lost\": %" PRIu64,
-		counts->lines, counts->events, counts->unknown, counts->lost);
+		     ",\n  \"lost\": %" PRIu64 ",\n  \"refused\": %" PRIu64,
+		counts->lines, counts->events, counts->unknown, counts->lost, counts->refused);
 	if (options->timeline)
 		json_timeline(out, b, options);
 	else

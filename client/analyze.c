@@ -1,27 +1,22 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later
  *
- * analyze.c - ttalloc analyze: reads logs line by line (analyze-line.c) into a book (analyze-book.c) and prints what it
- * says (analyze-report.c).
- *
- * Logs may be of any length and have lines of any length: of a line only so much is kept as an event can have.
+ * analyze.c - ttalloc analyze: reads logs (analyze-log.c), of which the one whose current line is the oldest is next,
+ * into a book (analyze-book.c), and prints what it says (analyze-report.c).
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <getopt.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
+#include <sys/resource.h>
 
 #include "client/analyze-book.h"
+#include "client/analyze-log.h"
 #include "client/analyze-report.h"
 #include "client/escape.h"
 #include "client/ttalloc-cmd.h"
 
 #define TOP_DEFAULT 20
-#define CHUNK (64 * 1024)
-/* Longer lines are no events: the library's own are at most 1.5 KiB. */
-#define LINE_MAX_BYTES 8192
 
 struct settings {
 	struct report_options report;
@@ -29,12 +24,12 @@ struct settings {
 	bool fail_on_leak;
 };
 
-/* A line that is being put together from chunks. */
-struct assembly {
+/* The logs that are not at their end, as a heap: the one to go on with is the first. */
+struct merge {
 	struct book *book;
-	struct place place;        /* of the line before */
-	size_t length;             /* LINE_MAX_BYTES + 1: it is too long, the rest is not kept */
-	char line[LINE_MAX_BYTES + 1];
+	struct log **logs;
+	uint32_t count;
+	int failed;                /* -errno of the last one that was complained of */
 };
 
 /* --- options --- */
@@ -111,6 +106,16 @@ static int parse_device(const char *text, int32_t *devicep)
 	return r;
 }
 
+/* Two who read from it would each get a part. */
+static int check_names(int count, char **names)
+{
+	int i, inputs = 0;
+
+	for (i = 0; i < count; i++)
+		inputs += strcmp(names[i], "-") == 0;
+	return inputs > 1 ? bad_usage("standard input is given twice") : 0;
+}
+
 /* 0: go on; 1: done, exit successfully; -EINVAL: said why. */
 static int parse_options(int argc, char **argv, struct settings *s)
 {
@@ -154,7 +159,7 @@ static int parse_options(int argc, char **argv, struct settings *s)
 	}
 	if (r == 0 && optind == argc)
 		return bad_usage("no log is given");
-	return r;
+	return r ? r : check_names(argc - optind, argv + optind);
 }
 
 /* --- reading --- */
@@ -167,91 +172,145 @@ static int complain(const char *what, int error)
 	return error;
 }
 
-static void keep(struct assembly *a, const char *text, size_t length)
+/* Of what is equal, and of all without a time, the log that was given first goes first. */
+static bool is_before(const struct log *a, const struct log *b)
 {
-	const size_t room = sizeof(a->line) - a->length;
-
-	length = length < room ? length : room;
-	memcpy(a->line + a->length, text, length);
-	a->length += length;
+	return a->time != b->time ? a->time < b->time : a->place.log < b->place.log;
 }
 
-static int end_line(struct assembly *a)
+static void swap(struct log **a, struct log **b)
 {
-	int r;
+	struct log *l = *a;
 
-	a->place.line++;
-	r = book_line(a->book, a->length <= LINE_MAX_BYTES ? a->line : NULL, a->length, &a->place);
-	a->length = 0;
-	return r;
+	*a = *b;
+	*b = l;
 }
 
-static int take_chunk(struct assembly *a, const char *text, size_t length)
+static void sift_down(struct merge *m, uint32_t i)
 {
-	const char *end;
-	int r = 0;
+	uint32_t child;
 
-	while (r == 0 && (end = memchr(text, '\n', length))) {
-		keep(a, text, (size_t)(end - text));
-		length -= (size_t)(end + 1 - text);
-		text = end + 1;
-		r = end_line(a);
+	for (; (child = 2 * i + 1) < m->count; i = child) {
+		if (child + 1 < m->count && is_before(m->logs[child + 1], m->logs[child]))
+			child++;
+		if (!is_before(m->logs[child], m->logs[i]))
+			return;
+		swap(&m->logs[i], &m->logs[child]);
 	}
-	if (r == 0)
-		keep(a, text, length);
-	return r;
 }
 
-static int read_log(struct assembly *a, int fd)
+static void fail(struct merge *m, const struct log *l, int error)
 {
-	static char chunk[CHUNK];
-	ssize_t n;
-	int r = 0;
+	m->failed = complain(l->name, error);
+}
 
-	while (r == 0) {
-		n = read(fd, chunk, sizeof(chunk));
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return -errno;
-		if (n == 0)
-			break;
-		r = take_chunk(a, chunk, (size_t)n);
+/* A file of something else, and a server's output in which nothing was ever allocated, would pass for no leaks. */
+static void check_understood(struct merge *m, const struct log *l)
+{
+	if (l->understood > 0 || l->unknown == 0)
+		return;
+	fputs("ttalloc analyze: ", stderr);
+	escape_print(stderr, l->name);
+	fprintf(stderr, ": nothing in it is understood; is it a log?\n");
+	m->failed = -EINVAL;
+}
+
+/* Its next line; false: there is none, and it is over. */
+static bool advance(struct merge *m, struct log *l)
+{
+	const int r = log_next(l);
+
+	if (r > 0)
+		return true;
+	if (r < 0)
+		fail(m, l, r);
+	else
+		check_understood(m, l);
+	log_close(l);
+	return false;
+}
+
+static void start(struct merge *m, struct log *l, const char *name, uint32_t number)
+{
+	const int r = log_open(l, name, number);
+
+	if (r == 0 && !l->packed) {
+		if (advance(m, l))
+			m->logs[m->count++] = l;
+		return;
 	}
-	/* The last line may have no end. */
-	return r == 0 && a->length > 0 ? end_line(a) : r;
+	if (r < 0) {
+		fail(m, l, r);
+	} else {
+		fputs("ttalloc analyze: ", stderr);
+		escape_print(stderr, name);
+		fprintf(stderr, ": is packed with %s; unpack it, and give - to read that from a pipe\n", l->packed);
+		m->failed = -EINVAL;
+	}
+	log_close(l);
 }
 
-/* 0, or -errno that was complained of. */
-static int read_named(struct book *b, const char *name, uint32_t number)
+/* Return: 0, or -ENOMEM. */
+static int read_lines(struct merge *m)
 {
-	struct assembly a = { .book = b, .place.log = number };
-	const bool is_input = strcmp(name, "-") == 0;
-	int fd, r;
+	struct log *l;
+	uint32_t i;
 
-	fd = is_input ? STDIN_FILENO : open(name, O_RDONLY | O_CLOEXEC | O_NOCTTY);
-	if (fd < 0)
-		return complain(name, -errno);
-	r = read_log(&a, fd);
-	if (!is_input)
-		close(fd);
-	return r < 0 ? complain(name, r) : 0;
+	for (i = m->count / 2; i-- > 0;)
+		sift_down(m, i);
+	while (m->count > 0) {
+		l = m->logs[0];
+		if (book_line(m->book, &l->line, &l->place) < 0)
+			return complain("cannot go on", -ENOMEM);
+		if (!advance(m, l))
+			m->logs[0] = m->logs[--m->count];
+		sift_down(m, 0);
+	}
+	return 0;
+}
+
+/* All are open at the same time. */
+static void allow_descriptors(uint32_t logs)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < (rlim_t)logs + 16) {
+		limit.rlim_cur = limit.rlim_max;
+		setrlimit(RLIMIT_NOFILE, &limit);
+	}
+}
+
+/* 0, or -errno that was complained of; -ENOMEM: the book must not be used. */
+static int read_logs(struct book *b, const struct report_options *report)
+{
+	const uint32_t count = report->log_count;
+	struct log *logs = calloc(count, sizeof(*logs));
+	struct merge m = { .book = b, .logs = calloc(count, sizeof(*m.logs)) };
+	uint32_t i;
+	int r = -ENOMEM;
+
+	if (logs && m.logs) {
+		allow_descriptors(count);
+		for (i = 0; i < count; i++)
+			start(&m, &logs[i], report->logs[i], i);
+		r = read_lines(&m);
+		for (i = 0; i < m.count; i++)
+			log_close(m.logs[i]);
+	}
+	free(m.logs);
+	free(logs);
+	return r < 0 ? r : m.failed;
 }
 
 static int analyze(struct book *b, struct settings *s)
 {
 	struct report_options *report = &s->report;
 	uint64_t leaks = 0;
-	uint32_t i;
-	int r, failed = 0;
+	int r, failed;
 
-	for (i = 0; i < report->log_count; i++) {
-		r = read_named(b, report->logs[i], i);
-		if (r == -ENOMEM)
-			return CMD_FAILED;
-		if (r < 0)
-			failed = r;
-	}
+	failed = read_logs(b, report);
+	if (failed == -ENOMEM)
+		return CMD_FAILED;
 	r = s->json ? report_json(stdout, b, report, &leaks) : report_text(stdout, b, report, &leaks);
 	if (r < 0)
 		complain("cannot report", r);

@@ -10,6 +10,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -42,6 +43,7 @@ static struct {
 	_Atomic uint64_t try_at;      /* losses at which it is tried to make the file; NEVER */
 	dev_t dev;                    /* of the file, to recognise a descriptor that somebody else closed */
 	ino_t ino;
+	void *mapped;                 /* a page of it, so that no other file gets these numbers; or NULL */
 	pid_t pid;
 	_Atomic bool torn;            /* the file may end in the middle of a line */
 	_Atomic uint64_t reserved;    /* bytes from the start of the file that have room on the disk */
@@ -168,6 +170,25 @@ static void put_time(struct line *l)
 
 /* --- the file --- */
 
+/*
+ * The program may close the descriptor, and what it opens then may get its number, and the number of our file if that
+ * was removed. But not while the file is mapped, which no close() ends. Where it cannot be mapped there is only the
+ * hope that numbers are not used again so soon.
+ */
+static void hold(int fd)
+{
+	void *p = mmap(NULL, 1, PROT_NONE, MAP_PRIVATE, fd, 0);
+
+	file.mapped = p == MAP_FAILED ? NULL : p;
+}
+
+static void let_go(void)
+{
+	if (file.mapped)
+		munmap(file.mapped, 1);
+	file.mapped = NULL;
+}
+
 static bool is_ours(int fd, uint64_t *sizep)
 {
 	struct stat st;
@@ -217,8 +238,9 @@ static int create(void)
 				return -1;
 			memcpy(path + length, number.text, number.length);
 		}
-		/* Exclusively: whatever is there already, a link above all, is not ours to write to. */
-		fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC | O_NOCTTY, 0600);
+		/* Exclusively: whatever is there already, a link above all, is not ours to write to. Only what could be read
+		 * can be mapped. */
+		fd = open(path, O_RDWR | O_APPEND | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC | O_NOCTTY, 0600);
 		if (fd >= 0 || errno != EEXIST)
 			return uplink_above_standard(fd);
 		/* Nobody wants a file beside /dev/full. */
@@ -279,6 +301,7 @@ static void open_file(void)
 	}
 	file.dev = st.st_dev;
 	file.ino = st.st_ino;
+	hold(fd);
 	atomic_store(&file.fd, fd);
 }
 
@@ -306,6 +329,7 @@ void detail_forked(void)
 		return;
 	if (is_ours(fd, &size))
 		close(fd);
+	let_go();
 	atomic_store(&file.fd, -1);
 	atomic_store(&file.try_at, template[0] ? 0 : NEVER);
 	atomic_store(&file.torn, false);

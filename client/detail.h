@@ -12,7 +12,8 @@
  *  - The process is never killed (SIGXFSZ), and never waits but for the file system itself.
  *  - What could not be written is counted, and a line of kind `lost` says how much it was. Room for such lines is
  *    reserved ahead where the file system can do that, so that it can be said on a full disk.
- *  - A descriptor that the program has closed is not written to, whatever it is by then.
+ *  - A descriptor that the program has closed is not written to, whatever it is by then: the file stays mapped, so no
+ *    other one has its number, also after it was removed.
  *  - Async-signal-safe, and so formats its numbers itself.
  *
  * The columns are those of the mount's `trace`, and then some; client/analyze-line.c reads both.

@@ -26,6 +26,9 @@ __thread struct ring_self ring_self __attribute__((tls_model("initial-exec"), vi
 
 _Atomic bool ring_many;
 
+/* The number of no ring, nor of what has none, nor of a program with a detailed log (set_ring_id() of ttalloc.c). */
+#define PARKED (UINT64_MAX - 1)
+
 static _Atomic uint32_t threads;  /* that have been bound */
 static pthread_key_t thread_key;
 static bool have_barrier;
@@ -201,6 +204,25 @@ void ring_self_forked(void)
 	ring_self.counted = false;
 	atomic_store(&threads, 0);
 	atomic_store(&ring_many, false);
+}
+
+void ring_self_park(struct ring_self *self)
+{
+	size_t i;
+
+	for (i = 0; i < RING_BINDINGS; i++) {
+		self->parked[i] = self->bindings[i].id;
+		atomic_signal_fence(memory_order_seq_cst);
+		self->bindings[i].id = PARKED;
+	}
+}
+
+void ring_self_unpark(struct ring_self *self)
+{
+	size_t i;
+
+	for (i = 0; i < RING_BINDINGS; i++)
+		self->bindings[i].id = self->parked[i];
 }
 
 void ring_forked(struct ring *r)

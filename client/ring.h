@@ -101,6 +101,9 @@ struct ring_self {
 	bool counted;                    /* among the threads that have been bound */
 	bool watched;                    /* ring_thread_exit() will come */
 	bool leaving;                    /* it came */
+	pid_t forking;                   /* who forks, from the library's first handler of fork() to its last; else 0 */
+	unsigned fork_depth;             /* `depth` then */
+	uint64_t parked[RING_BINDINGS];  /* numbers of the bindings then */
 	uint32_t tag_version;
 	struct tag *tag;
 	uintptr_t stack_low;             /* of the thread's stack; see site.h */
@@ -156,6 +159,9 @@ void ring_unref(struct ring *r);
 /* In a forked child: the parent's ring, whose memory is not mapped here; then the thread's bindings. */
 void ring_forked(struct ring *r);
 void ring_self_forked(void);
+/* From here to there the thread's bindings match nothing: no event of its goes the short way. */
+void ring_self_park(struct ring_self *self);
+void ring_self_unpark(struct ring_self *self);
 
 /* --- threads --- */
 

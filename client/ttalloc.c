@@ -21,6 +21,9 @@
  * lock. Everything else in an instance may have been left half-done by a thread that does not exist in the child: it
  * is thrown away, mutexes included, in the child before fork() returns there. So nobody in the child can meet a lock
  * that nobody holds, and no event of the parent is sent twice.
+ *   Handlers that the program registered before us run while the lock is held, in the child also before anything is
+ * thrown away. When one calls us, which no event can do the short way then, that is as if ours had run already
+ * (fork_interrupted()); before the fork it is made undone again when the call is over.
  *
  * signals: an event call in a handler may have interrupted anything. What is under way in its own thread it knows
  * from ring_self: if an event call is, or a lock is held, it does not wait for any lock, and changes no binding; its
@@ -99,6 +102,7 @@ struct errand {
 struct caller {
 	int error;
 	int cancelable;
+	bool forking;             /* it is a handler of fork() */
 };
 
 static struct ttalloc *instances;
@@ -139,15 +143,67 @@ static void forked(struct ttalloc *t)
 	uplink_forked(&t->uplink);
 }
 
+static void before_fork(void)
+{
+	struct ring_self *self = &ring_self;
+
+	uplink_descriptors_lock();
+	ring_self_park(self);
+	self->fork_depth = self->depth;
+	atomic_signal_fence(memory_order_seq_cst);
+	self->forking = getpid();
+}
+
+/* Whether it is the first to come, of our handler and a call in an earlier handler. */
+static bool fork_ends(struct ring_self *self)
+{
+	const bool forking = self->forking != 0;
+
+	self->forking = 0;
+	atomic_signal_fence(memory_order_seq_cst);
+	return forking;
+}
+
+static void after_fork_in_parent(void)
+{
+	struct ring_self *self = &ring_self;
+
+	if (!fork_ends(self))
+		return;
+	ring_self_unpark(self);
+	uplink_descriptors_unlock();
+}
+
 static void after_fork_in_child(void)
 {
+	struct ring_self *self = &ring_self;
+	const unsigned depth = self->depth;
 	struct ttalloc *t;
 
+	if (!fork_ends(self))
+		return;
+	/* The call that is under way in a handler has begun nothing yet. */
+	self->depth = self->fork_depth;
 	for (t = instances; t; t = t->next)
 		forked(t);
+	self->depth = depth;
 	ring_self_forked();
 	detail_forked();
 	uplink_descriptors_unlock();
+}
+
+/* True: this is a handler in front of ours, and what ours has done is to be done again: before_fork(). */
+static bool fork_interrupted(void)
+{
+	const pid_t forking = ring_self.forking;
+
+	if (ring_likely(forking == 0))
+		return false;
+	if (forking == getpid())
+		after_fork_in_parent();
+	else
+		after_fork_in_child();
+	return forking == getpid();
 }
 
 static int setup_error;
@@ -158,7 +214,29 @@ static void setup(void)
 	detail_setup();
 	setup_error = ring_setup();
 	if (setup_error == 0)
-		setup_error = -pthread_atfork(uplink_descriptors_lock, uplink_descriptors_unlock, after_fork_in_child);
+		setup_error = -pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
+}
+
+/* --- entering and leaving --- */
+
+static struct caller caller_save(void)
+{
+	struct caller c = { .error = errno };
+
+	/* A thread that is cancelled in send() or poll() would leave the instance locked for ever. */
+	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &c.cancelable);
+	c.forking = fork_interrupted();
+	return c;
+}
+
+static void caller_restore(const struct caller *c)
+{
+	int ignored;
+
+	if (c->forking)
+		before_fork();
+	pthread_setcancelstate(c->cancelable, &ignored);
+	errno = c->error;
 }
 
 /* --- rings --- */
@@ -273,7 +351,7 @@ static struct ttalloc *instance_new(const char *path)
 int ttalloc_open(struct ttalloc **tp, const char *socket_path)
 {
 	static pthread_once_t once = PTHREAD_ONCE_INIT;
-	const int error = errno;
+	struct caller c;
 
 	*tp = NULL;
 	if (!socket_path)
@@ -285,8 +363,9 @@ int ttalloc_open(struct ttalloc **tp, const char *socket_path)
 	pthread_once(&once, setup);
 	if (setup_error)
 		return setup_error;
+	c = caller_save();
 	*tp = instance_new(socket_path);
-	errno = error;
+	caller_restore(&c);
 	return *tp ? 0 : -ENOMEM;
 }
 
@@ -308,24 +387,7 @@ struct ttalloc *ttalloc_default(void)
 	return default_instance;
 }
 
-/* --- entering and leaving --- */
-
-static struct caller caller_save(void)
-{
-	struct caller c = { .error = errno };
-
-	/* A thread that is cancelled in send() or poll() would leave the instance locked for ever. */
-	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &c.cancelable);
-	return c;
-}
-
-static void caller_restore(const struct caller *c)
-{
-	int ignored;
-
-	pthread_setcancelstate(c->cancelable, &ignored);
-	errno = c->error;
-}
+/* --- locks --- */
 
 /* Makes no system call when the lock is free. A handler that asks meanwhile sees in `locks` that it must not wait. */
 static void lock(struct ttalloc *t)
@@ -725,10 +787,12 @@ void ttalloc_device(struct ttalloc *t, int device, const struct ttalloc_capacity
 {
 	struct ring_self *self = &ring_self;
 	struct device *d;
+	struct caller c;
 	unsigned depth;
 
 	if (!t)
 		return;
+	c = caller_save();
 	depth = event_entered(self);
 	lock(t);
 	d = device_entry(t, device);
@@ -744,6 +808,7 @@ void ttalloc_device(struct ttalloc *t, int device, const struct ttalloc_capacity
 	unlock(t);
 	event_slow(t, NULL, NULL, depth);
 	event_left(self, depth);
+	caller_restore(&c);
 }
 
 static bool is_name(const char *name)
@@ -908,6 +973,7 @@ static struct ttalloc_counters sum(struct ttalloc *t)
 /* -EIO if events were lost, or may have been, since this was last asked. */
 static int tell_losses(struct ttalloc *t)
 {
+	const struct caller c = caller_save();
 	struct ttalloc_counters counters;
 	uint64_t losses;
 	int r;
@@ -918,6 +984,7 @@ static int tell_losses(struct ttalloc *t)
 	r = losses == t->losses_told ? 0 : -EIO;
 	t->losses_told = losses;
 	unlock(t);
+	caller_restore(&c);
 	return r;
 }
 
@@ -1018,11 +1085,15 @@ int ttalloc_device_count(struct ttalloc *t, uint32_t *count)
 
 void ttalloc_get_counters(struct ttalloc *t, struct ttalloc_counters *counters)
 {
+	struct caller c;
+
 	memset(counters, 0, sizeof(*counters));
 	if (!t)
 		return;
+	c = caller_save();
 	lock(t);
 	collect(t);
 	*counters = sum(t);
 	unlock(t);
+	caller_restore(&c);
 }

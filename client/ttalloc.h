@@ -40,8 +40,9 @@
  * longjmp().
  *
  * After fork() the child reports over a connection of its own from its first event on, the parent's connection is not
- * touched, and what the parent had queued stays the parent's. (A child made by vfork(), _Fork() or clone() must not
- * report before it has executed another program.) What was reported before exec() or an exit of any kind is not lost.
+ * touched, and what the parent had queued stays the parent's. Handlers of pthread_atfork() may call everything. (A
+ * child made by vfork(), _Fork() or clone() must not report before it has executed another program.) What was reported
+ * before exec() or an exit of any kind is not lost.
  *
  * The library's two descriptors are close-on-exec and never 0, 1 or 2; they belong to the library: a program that
  * closes every descriptor should do so before its first event. The shared memory is 4 GiB of address space, of which

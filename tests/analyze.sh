@@ -69,6 +69,54 @@ golden json-timeline --json --address 1073741824 --device 0 analyze-enhanced.log
 "$ttalloc" analyze - <analyze-server.log >"$t/out" || fail "standard input: exit status $?"
 diff analyze-server.txt "$t/out" || fail "standard input"
 
+# ---- several logs: by time ----
+
+# A buffer that goes from one process to the next and back; each has a log of its own.
+{
+	echo '# time seq kind device type address size pid refs tid class caller tag'
+	echo '10.000001 1 alloc 0 dram 0x40 100 5 - 5 - - first'
+	echo '10.000005 2 alloc 0 dram 0x80 7 5 - 5 - - -'
+	echo '10.000006 3 alloc 0 dram 0x40 100 5 - 5 - - third'
+	echo '10.000004 4 free 0 - 0x80 - 5 - 5 - - -'
+} >"$t/5.log"
+{
+	echo '# time seq kind device type address size pid refs tid class caller tag'
+	echo '10.000002 1 free 0 - 0x40 - 6 - 6 - - -'
+	echo '10.000003 2 alloc 0 dram 0x40 100 6 - 6 - - second'
+	echo 'a line without a time'
+	echo '10.000005 3 free 0 - 0x40 - 6 - 6 - - -'
+	echo '10.000007 4 free 0 - 0x40 - 6 - 6 - - -'
+	echo '10.000008 5 free 0 - 0x80 - 6 - 6 - - -'
+} >"$t/6.log"
+echo '[PID 9] Allocated 100 bytes of DRAM on device 0 (buffer_id=0x40)' >"$t/server.log"
+order='[(e["pid"], e["line"]) for e in j["timeline"]]'
+kinds='[e["kind"] for e in j["timeline"]]'
+for logs in "$t/5.log $t/6.log" "$t/6.log $t/5.log"; do
+	# shellcheck disable=SC2086 # two names
+	json "$order == [(5, 2), (6, 2), (6, 3), (6, 5), (5, 4), (6, 6)]" --address 0x40 $logs
+	# shellcheck disable=SC2086 # two names
+	json "$kinds == ['alloc', 'foreign_free', 'alloc', 'free', 'alloc', 'double_free']" --address 0x40 $logs
+	# The time of a line that was late does not count: the log's own order does.
+	# shellcheck disable=SC2086 # two names
+	json "$order == [(5, 3), (5, 5), (6, 7)]" --address 0x80 $logs
+done
+json "${order}[:2] == [(9, 1), (5, 2)]" --address 0x40 "$t/5.log" "$t/6.log" "$t/server.log"
+json "$order == [(9, 1), (9, 1)]" --address 0x40 "$t/server.log" "$t/server.log"
+# More than may be open, unless it asks for more.
+i=0
+set --
+while [ $i -lt 100 ]; do
+	echo "10.000$((200 - i)) 1 alloc 0 dram 0x$i 1 $((i + 1)) - 1 - - -" >"$t/many-$i.log"
+	set -- "$@" "$t/many-$i.log"
+	i=$((i + 1))
+done
+printf '#!/bin/sh\nexec prlimit --nofile=40:1000 "%s" "$@"\n' "$ttalloc" >"$t/with-few-files"
+chmod +x "$t/with-few-files"
+everything=$ttalloc
+ttalloc=$t/with-few-files
+json 'j["events"] == 100 and j["devices"][0]["leaked"]["bytes"] == 100' "$@"
+ttalloc=$everything
+
 # ---- exit statuses ----
 
 status 0 --help
@@ -98,6 +146,7 @@ said 'unknown option -n' analyze -nonsense x
 said 'unknown option -x' analyze -x x
 said '--json takes no value' analyze --json=5 x
 said '--top needs a value' analyze x --top
+said 'standard input is given twice' analyze - x -
 status 0 analyze analyze-server.log
 status 23 analyze --fail-on-leak analyze-server.log
 status 23 analyze --fail-on-leak --top 0 --json analyze-server.log
@@ -113,7 +162,50 @@ grep -q '^Leaked: 1 buffer' "$t/out" || fail "one missing log hides the others"
 "$ttalloc" analyze analyze-server.log >/dev/full 2>"$t/err"
 [ $? = 125 ] || fail "output that cannot be written goes unnoticed"
 
+# complains WORDS ARGUMENT...: of a log, which is no reason not to report the others
+complains() {
+	words=$1
+	shift
+	status 125 analyze --fail-on-leak "$@" analyze-server.log
+	[ "$(cat "$t/err")" = "ttalloc analyze: $words" ] || fail "$*: says $(cat "$t/err")"
+	grep -q '^Leaked: 1 buffer' "$t/out" || fail "$*: hides the others"
+}
+printf '\037\213\010\0\0\0\0\0' >"$t/log.gz"
+printf '\3757zXZ\0\0' >"$t/log.xz"
+printf '\050\265\057\375\0\0' >"$t/log.zst"
+printf 'BZh91AY' >"$t/log.bz2"
+how='unpack it, and give - to read that from a pipe'
+complains "$t/log.gz: is packed with gzip; $how" "$t/log.gz"
+complains "$t/log.xz: is packed with xz; $how" "$t/log.xz"
+complains "$t/log.zst: is packed with zstd; $how" "$t/log.zst"
+complains "$t/log.bz2: is packed with bzip2; $how" "$t/log.bz2"
+echo 'root:x:0:0:root' >"$t/passwd"
+complains "$t/passwd: nothing in it is understood; is it a log?" "$t/passwd"
+"$ttalloc" analyze - <"$t/log.gz" >"$t/out" 2>"$t/err"
+[ $? = 125 ] || fail "packed standard input: not said by the exit status"
+grep -q '^ttalloc analyze: -: is packed with gzip; ' "$t/err" || fail "packed standard input: $(cat "$t/err")"
+
 # ---- any bytes ----
+
+# A last line that was cut off: only what cannot have lost a digit is believed.
+cut_off() {
+	head -1 trace.txt >"$t/cut"
+	echo '1.000001 1 alloc 0 dram 0x10 7 5 1' >>"$t/cut"
+	printf '%s' "$2" >>"$t/cut"
+	json "j['events'] == $1 and j['not_understood'] == 2 - $1" "$t/cut"
+}
+cut_off 2 '1.000001 2 alloc 0 dram 0x40 1234 5 - 9 - - -'
+cut_off 2 '[PID 1] Freed buffer 64 on device 0 (100 bytes, FINAL)'
+cut_off 1 '1.000001 2 alloc 0 dram 0x40 1234 5 -'
+cut_off 1 '1.000001 2 alloc 0 dram 0x40 1234 5 1'
+cut_off 1 '1.000001 2 alloc 0 dram 0x40 1234 5 - 9'
+cut_off 1 '[PID 1] Deallocation for unknown buffer 64'
+cut_off 1 '[PID 1] Freed buffer 64 on device 0 (100 bytes, ref_count=1'
+cut_off 1 '[PID 1] Buffer reused with DIFFERENT size: old=4096 new=8192 (buffer_id=64, device=1'
+# Lines that end as on other systems.
+sed 's/$/\r/' analyze-detail.log >"$t/crlf"
+"$ttalloc" analyze --all "$t/crlf" >"$t/out" || fail "CRLF: exit status $?"
+"$ttalloc" analyze --all analyze-detail.log | diff - "$t/out" || fail "CRLF"
 
 # A line of 3 MB, one with a zero in it, bytes that are no UTF-8, and a last line without its end.
 {

@@ -1206,17 +1206,33 @@ END_TEST
 /* --- fork --- */
 
 static _Atomic bool raise_in_fork;
+static void (*in_fork[3])(void);  /* before, in the parent, in the child */
 
 static void before_fork(void)
 {
 	if (atomic_load(&raise_in_fork))
 		raise(SIGUSR1);
+	if (in_fork[0])
+		in_fork[0]();
 }
 
-/* Handlers before fork() run in the reverse order: this one after the library's, which holds a lock then. */
+static void after_fork_in_parent(void)
+{
+	if (in_fork[1])
+		in_fork[1]();
+}
+
+static void after_fork_in_child(void)
+{
+	if (in_fork[2])
+		in_fork[2]();
+}
+
+/* Handlers before fork() run in the reverse order: this one after the library's, which holds a lock then; those after
+ * it before the library's. */
 static __attribute__((constructor)) void before_fork_setup(void)
 {
-	pthread_atfork(before_fork, NULL, NULL);
+	pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
 }
 
 static void *report_in_fork(void *arg)
@@ -1242,15 +1258,59 @@ START_TEST(handler_may_report_in_fork)
 	atomic_store(&storm_next, 0);
 	handle(SIGUSR1);
 	report_in_fork(NULL);
-	ck_assert_uint_eq(counters().dropped, 1);
-	ck_assert_uint_eq(counters().sent, 1);
+	ck_assert_uint_eq(counters().sent, 2);
 	report_in_fork(NULL);
-	ck_assert_uint_eq(counters().sent, 3);
+	ck_assert_uint_eq(counters().sent, 4);
 	ck_assert_int_eq(pthread_create(&thread, NULL, report_in_fork, NULL), 0);
 	pthread_join(thread, NULL);
-	ck_assert_uint_eq(counters().sent, 4);
-	ck_assert_uint_eq(counters().dropped, 2);
+	ck_assert_uint_eq(counters().sent, 6);
+	ck_assert_uint_eq(counters().dropped, 0);
 	signal(SIGUSR1, SIG_IGN);
+}
+END_TEST
+
+/* Everything that the library can do. */
+static void use_all(void)
+{
+	const struct ttalloc_capacity capacity = { .dram = 1 };
+	struct ttalloc *other;
+
+	NEED(ttalloc_open(&other, path) == 0);
+	ttalloc_device(t, 1, &capacity);
+	report_frees(50, 52);
+	NEED(ttalloc_sync(t) == 0);
+	ttalloc_close(other);
+}
+
+static void report_before_all(void)
+{
+	report_frees(50, 52);
+}
+
+/* Handlers of the program that were registered before the library's, of a process that has a lane or has not. */
+START_TEST(handler_of_fork_may_do_all)
+{
+	void (*const call)(void) = _i & 1 ? use_all : report_before_all;
+	const uint64_t before = _i & 2 ? 4 : 0;
+	unsigned i;
+	pid_t pid;
+
+	report_frees(1, before);
+	for (i = 0; i < 3; i++)
+		in_fork[i] = call;
+	pid = fork();
+	for (i = 0; i < 3; i++)
+		in_fork[i] = NULL;
+	if (pid == 0) {
+		report_frees(101, 105);
+		_exit(counters().sent != 3 + 5 || counters().dropped != 0 || ttalloc_sync(t) != 0 ||
+		      rings_mapped() != 2);
+	}
+	wait_for(pid);
+	report_frees(201, 202);
+	ck_assert_uint_eq(counters().sent, before + 3 + 3 + 2);
+	ck_assert_uint_eq(counters().dropped, 0);
+	ck_assert_int_eq(ttalloc_sync(t), 0);
 }
 END_TEST
 
@@ -2421,6 +2481,7 @@ int main(int argc, char **argv)
 	tcase_add_loop_test(tc, handlers_report_into_events, 0, 2);
 	ADD(tc, handler_may_fork, event_that_is_forked_goes_on);
 	ADD(tcase(s, "fork"), child_has_its_own_ring, handler_may_report_in_fork);
+	tcase_add_loop_test(tcase(s, "handlers of fork"), handler_of_fork_may_do_all, 0, 4);
 	tc = tcase(s, "dead server");
 	tcase_add_loop_test(tc, what_was_not_booked_is_delivered_to_the_next, 0, 2);
 	tcase_add_loop_test(tc, requeued_events_keep_their_time, 0, 2);

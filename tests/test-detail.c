@@ -480,16 +480,30 @@ static int log_descriptor(pid_t pid)
 	return -1;
 }
 
+static bool is_mapped(const char *path)
+{
+	char line[1200];
+	bool found = false;
+	FILE *f = fopen("/proc/self/maps", "re");
+
+	NEED(f);
+	while (!found && fgets(line, sizeof(line), f))
+		found = strstr(line, path) != NULL;
+	fclose(f);
+	return found;
+}
+
 static void forks(void)
 {
 	struct ttalloc *t = open_instance();
 	pid_t child;
 
 	report(t, 1, 2);
+	NEED(is_mapped(log_of(getpid())));
 	child = fork();
 	NEED(child >= 0);
 	if (child == 0) {
-		NEED(log_descriptor(getppid()) < 0);
+		NEED(log_descriptor(getppid()) < 0 && !is_mapped(log_of(getppid())));
 		report(t, 10, 12);
 		NEED(unlogged(t) == 0);
 		_exit(0);
@@ -774,6 +788,40 @@ START_TEST(stolen_descriptor_is_not_written_to)
 }
 END_TEST
 
+/* The log is removed, every descriptor closed, and the program's own file gets both numbers, if it can be had: not every
+ * file system uses the number of a file again. */
+static void stolen_with_its_number(void)
+{
+	struct ttalloc *t = open_instance();
+	char name[32];
+	struct stat log, other;
+	int fd, i;
+
+	report(t, 1, 1);
+	fd = log_descriptor(getpid());
+	NEED(fd >= 3 && fstat(fd, &log) == 0);
+	NEED(unlink(log_of(getpid())) == 0);
+	NEED(close_range(3, ~0U, 0) == 0);
+	for (i = 0; i < 100; i++) {
+		snprintf(name, sizeof(name), "other-%d", i);
+		make_file(in_dir(name));
+		NEED(stat(in_dir(name), &other) == 0);
+		NEED(other.st_ino != log.st_ino || other.st_dev != log.st_dev);
+	}
+	i = open(in_dir("other-0"), O_WRONLY | O_APPEND);
+	NEED(i >= 0 && dup2(i, fd) == fd);
+	report(t, 2, 4);
+	NEED(unlogged(t) == 3);
+	ttalloc_close(t);
+	expect_precious(in_dir("other-0"));
+}
+
+START_TEST(stolen_numbers_are_not_written_to)
+{
+	run(stolen_with_its_number, "1", "%p.log");
+}
+END_TEST
+
 /* As a signal handler would, in the middle of a line. */
 static struct ttalloc *interrupted;
 
@@ -848,6 +896,7 @@ int main(void)
 	tcase_add_loop_test(tc, limit_below_the_header_does_not_kill, 0, 2);
 	tcase_add_test(tc, descriptor_is_no_standard_one);
 	tcase_add_test(tc, stolen_descriptor_is_not_written_to);
+	tcase_add_test(tc, stolen_numbers_are_not_written_to);
 	tcase_add_test(tc, handler_in_the_middle_of_a_line);
 	tcase_add_test(tc, handler_in_the_middle_of_opening);
 	suite_add_tcase(s, tc);
