@@ -309,6 +309,15 @@ static void set_word(const struct scan *word, const char **textp, size_t *length
 	*lengthp = (size_t)(word->end - word->at);
 }
 
+/* The column that `trace` has behind the others: the call site, as 16 hexadecimal digits. */
+static bool is_site(struct scan word)
+{
+	const char *begin = word.at;
+	uint64_t site;
+
+	return is_word(&word, "-") || (take_digits(&word, 16, &site) && word.at == word.end && word.end - begin == 16);
+}
+
 static bool is_class(const struct scan *word)
 {
 	return is_word(word, "-") || is_word(word, "application") || is_word(word, "fabric") || is_word(word, "dispatch");
@@ -326,7 +335,9 @@ static bool parse_table(const struct scan *s, struct line *line)
 	const size_t n = split(*s, fields);
 
 	/* What is in between is a detailed log's line that was torn. */
-	if (n != FIELDS_TRACE && n < FIELDS_DETAIL)
+	const bool has_site = n == FIELDS_TRACE + 1 && is_site(fields[FIELDS_TRACE]);
+
+	if (n != FIELDS_TRACE && !has_site && n < FIELDS_DETAIL)
 		return false;
 	if (!parse_time(fields[TIME], &line->time) || !table_kind(&fields[KIND], &line->kind) ||
 	    !parse_numbers(fields, line))
@@ -335,6 +346,8 @@ static bool parse_table(const struct scan *s, struct line *line)
 		return false;
 	line->type = type_of(&fields[TYPE]);
 	line->source = n >= FIELDS_DETAIL ? LINE_DETAIL : LINE_TABLE;
+	if (has_site)
+		set_word(&fields[FIELDS_TRACE], &line->caller, &line->caller_length);
 	if (n >= FIELDS_DETAIL) {
 		line->no_class = line->type == LINE_KERNEL && !is_class(&fields[CLASS]);
 		set_word(&fields[CALLER], &line->caller, &line->caller_length);

@@ -89,7 +89,9 @@ static const struct example {
 	/* tables */
 	{ EVENT "alloc 0 dram 0x000040000000 12288 12345 1",
 	  "alloc 1 device 0 type dram address 40000000/0 size 12288 old 0 pid 12345 refs 1" },
-	{ EVENT "ref 0 dram 0x000040000000 12288 12345 2",
+	{ EVENT "alloc 0 dram 0x000040000000 12288 12345 1 3f4741b293c957e7",
+	  "alloc 1 device 0 type dram address 40000000/0 size 12288 old 0 pid 12345 refs 1" },
+	{ EVENT "ref 0 dram 0x000040000000 12288 12345 2 -",
 	  "ref 1 device 0 type dram address 40000000/0 size 12288 old 0 pid 12345 refs 2" },
 	{ EVENT "resize 0 dram 0x000040000000 1 12345 2",
 	  "resize 1 device 0 type dram address 40000000/0 size 1 old 0 pid 12345 refs 2" },
@@ -147,6 +149,8 @@ static const char *const garbage[] = {
 	"✓ [CB_ALLOC] Device : +0.25 MB", "[KERNEL_LOAD] Device 1",
 	"    - Buffer 0x1000: 2.0 KB (PID 7, ref_count=1)", "  1732082101.000000 ALLOC size=524288 pid=12345 ref=1",
 	EVENT "alloc 0 dram 0x000040000000 12288 12345", EVENT "alloc 0 dram 0x000040000000 12288 12345 1 17",
+	EVENT "alloc 0 dram 0x000040000000 12288 12345 1 3f4741b293c957e", EVENT "alloc 0 dram 0x40 1 1 1 3f4741b293c957eg",
+	EVENT "alloc 0 dram 0x40 1 1 1 03f4741b293c957e7", EVENT "alloc 0 dram 0x40 1 1 1 3f4741b293c957e7 -",
 	EVENT "alloc 0 dram 0x000040000000 12288 50 - 50 - prog+0x1", EVENT "alloc - dram 0x000040000000 1 1 1",
 	EVENT "alloc 0 dram - 1 1 1", EVENT "alloc 0 dram 40000000 1 1 1", EVENT "alloc 0 dram 0x4g 1 1 1",
 	EVENT "alloc 0 dram 0x40 1x 1 1", EVENT "alloc 0 dram 0x40 1 -1 1", EVENT "allocs 0 dram 0x40 1 1 1",
@@ -172,6 +176,11 @@ START_TEST(origin_points_into_the_line)
 	ck_assert_mem_eq(line.caller, "prog+0x1", 8);
 	ck_assert_uint_eq(line.tag_length, 3);
 	ck_assert_mem_eq(line.tag, "a/b", 3);
+	text = EVENT "free 0 dram 0x40 1 50 - 3f4741b293c957e7";
+	line_parse(text, strlen(text), &line);
+	ck_assert_uint_eq(line.caller_length, 16);
+	ck_assert_mem_eq(line.caller, "3f4741b293c957e7", 16);
+	ck_assert_uint_eq(line.tag_length, 0);
 }
 END_TEST
 
