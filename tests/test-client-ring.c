@@ -26,6 +26,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "client/site.h"
 #include "client/ttalloc-proto.h"
 #include "client/ttalloc-ring.h"
 #include "client/ttalloc.h"
@@ -426,8 +427,9 @@ static void conns_free(void)
 		pthread_mutex_unlock(&lock);                    \
 	} while (0)
 
-static void setup(void)
+static void setup_at_depth(const char *depth)
 {
+	setenv("TTALLOC_STACK_DEPTH", depth, 1);
 	strcpy(strrchr(dir, '-'), "-XXXXXX");
 	ck_assert_ptr_nonnull(mkdtemp(dir));
 	snprintf(path, sizeof(path), "%s/sock", dir);
@@ -438,6 +440,17 @@ static void setup(void)
 	seen = &conns[0];
 	server_start();
 	ck_assert_int_eq(ttalloc_open(&t, path), 0);
+}
+
+/* Most tests count records: without call sites there is one for each event, and nothing else. */
+static void setup(void)
+{
+	setup_at_depth("0");
+}
+
+static void setup_sites(void)
+{
+	setup_at_depth("20");
 }
 
 static void teardown(void)
@@ -587,10 +600,9 @@ START_TEST(every_event_has_its_record)
 	ck_assert_uint_ge(record(&conns[0], 1, 0)->stamp, before);
 	ck_assert_uint_le(record(seen, 1, event_pos(6))->stamp, after);
 	ck_assert_uint_eq(counters().sent, 7);
-	/* Frees have no call site. */
-	ck_assert_uint_ne(record(seen, 1, event_pos(0))->event.site, 0);
-	ck_assert_uint_eq(record(seen, 1, event_pos(1))->event.site, 0);
-	ck_assert_uint_ne(record(seen, 1, event_pos(4))->event.site, record(seen, 1, event_pos(2))->event.site);
+	/* Each from its own call site: they are told in this order. */
+	for (uint64_t n = 0; n < 7; n++)
+		ck_assert_uint_eq(record(seen, 1, event_pos(n))->event.site, n + 1);
 	clock_kind = TTALLOC_HAS_COUNTER ? TTALLOC_CLOCK_COUNTER : TTALLOC_CLOCK_MONOTONIC;
 }
 END_TEST
@@ -1190,6 +1202,7 @@ START_TEST(event_that_is_forked_goes_on)
 	frames_alloc(t, 1, 3);
 	ck_assert_ptr_null(atomic_load(&on_readlink));
 	if (forked_in_event == 0) {
+		site_depth = 0;
 		if (counters().sent != 0 || counters().rings != 0)
 			_exit(1);
 		report_frees(2, 4);
@@ -1477,6 +1490,7 @@ START_TEST(late_record_is_moved_by_its_thread)
 	pthread_t thread;
 
 	report_frees(1, 1);
+	site_depth = 1;
 	ck_assert_int_eq(pthread_barrier_init(&in_event, NULL, 2), 0);
 	atomic_store(&on_readlink, wait_in_event);
 	ck_assert_int_eq(pthread_create(&thread, NULL, alloc_slowly, NULL), 0);
@@ -2376,14 +2390,19 @@ static void add(TCase *tc, const TTest *const tests[], size_t n)
 #define ADD(tc, ...) \
 	add(tc, (const TTest *const[]){ __VA_ARGS__ }, sizeof((const TTest *const[]){ __VA_ARGS__ }) / sizeof(TTest *))
 
-static TCase *tcase(Suite *s, const char *name)
+static TCase *tcase_with(Suite *s, const char *name, SFun fixture)
 {
 	TCase *tc = tcase_create(name);
 
-	tcase_add_checked_fixture(tc, setup, teardown);
+	tcase_add_checked_fixture(tc, fixture, teardown);
 	tcase_set_timeout(tc, 60);
 	suite_add_tcase(s, tc);
 	return tc;
+}
+
+static TCase *tcase(Suite *s, const char *name)
+{
+	return tcase_with(s, name, setup);
 }
 
 /* What depth_is_chosen() starts. */
@@ -2465,8 +2484,8 @@ int main(int argc, char **argv)
 		return play(argv[1], argv[2]);
 	/* Before the library's own, so that it is called while that holds the lock. */
 	s = suite_create("client-ring");
-	tc = tcase(s, "records");
-	ADD(tc, request_is_exact);
+	ADD(tcase(s, "request"), request_is_exact);
+	tc = tcase_with(s, "records", setup_sites);
 	tcase_add_loop_test(tc, every_event_has_its_record, 0, 2);
 	ADD(tcase(s, "segments"), segment_freed_last_is_taken_first, full_ring_drops_and_counts, definitions_are_whole);
 	ADD(tcase(s, "wake-ups"), sleeping_server_is_woken);
@@ -2479,7 +2498,7 @@ int main(int argc, char **argv)
 	    destructors_may_report, no_cancellation_point_and_errno_is_kept);
 	tc = tcase(s, "signals");
 	tcase_add_loop_test(tc, handlers_report_into_events, 0, 2);
-	ADD(tc, handler_may_fork, event_that_is_forked_goes_on);
+	ADD(tc, handler_may_fork);
 	ADD(tcase(s, "fork"), child_has_its_own_ring, handler_may_report_in_fork);
 	tcase_add_loop_test(tcase(s, "handlers of fork"), handler_of_fork_may_do_all, 0, 4);
 	tc = tcase(s, "dead server");
@@ -2492,14 +2511,14 @@ int main(int argc, char **argv)
 	    old_memory_is_given_back);
 	ADD(tcase(s, "descriptors"), files_in_our_place_are_not_touched, wake_up_does_not_write_into_files,
 	    descriptors_are_close_on_exec_and_not_standard);
-	tc = tcase(s, "sites");
-	ADD(tc, sites_are_found, deep_stacks_are_cut, depth_is_chosen, other_stacks_give_the_caller,
+	tc = tcase_with(s, "sites", setup_sites);
+	ADD(tc, event_that_is_forked_goes_on, sites_are_found, deep_stacks_are_cut, depth_is_chosen, other_stacks_give_the_caller,
 	    other_stacks_cost_no_system_calls,
 	    threads_have_stacks_too, definitions_are_made_anew);
-	ADD(tcase(s, "marks"), marks_are_in_their_place);
 #if defined(__x86_64__)
 	ADD(tc, garbage_for_a_frame_pointer, changing_garbage_is_given_up);
 #endif
+	ADD(tcase(s, "marks"), marks_are_in_their_place);
 	ADD(tcase(s, "tags"), tags_nest, tags_have_limits, tags_are_the_threads_own, threads_that_only_tag_leave_nothing);
 	ADD(tcase(s, "devices"), devices_are_declared);
 	ADD(tcase(s, "instances"), instances_have_their_own_rings);
