@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "client/complain.h"
 #include "client/escape.h"
 #include "client/leak-diff.h"
 #include "client/mount.h"
@@ -30,12 +31,6 @@ struct side {
 };
 
 /* --- options --- */
-
-static int bad_usage(const char *what, const char *word)
-{
-	fprintf(stderr, "%s: %s %s; see --help\n", who, what, word);
-	return -EINVAL;
-}
 
 static int print_help(void)
 {
@@ -69,15 +64,15 @@ static int parse_options(int argc, char **argv, struct settings *s)
 		else if (c == FORMAT && (strcmp(optarg, "json") == 0 || strcmp(optarg, "text") == 0))
 			s->json = *optarg == 'j';
 		else if (c == FORMAT)
-			return bad_usage("--format: neither text nor json:", optarg);
+			return complain_usage(who, "--format is text or json, not", optarg);
 		else
-			return c == ':' ? bad_usage("no value for", cmd_option(argv)) :
-					  bad_usage("unknown option", cmd_option(argv));
+			return c == ':' ? complain_usage(who, "no value for", cmd_option(argv)) :
+					  complain_usage(who, "unknown option", cmd_option(argv));
 	}
 	if (optind == argc)
-		return bad_usage("nothing to compare", "is given");
+		return complain_usage(who, "nothing to compare", "is given");
 	if (argc - optind > 2)
-		return bad_usage("unexpected", argv[optind + 2]);
+		return complain_usage(who, "unexpected", argv[optind + 2]);
 	s->name[0] = argv[optind];
 	s->name[1] = argc - optind == 2 ? argv[optind + 1] : "now";
 	return 0;
@@ -110,9 +105,9 @@ static int read_file(const char *path, bool *is_dump, struct leak_list *list)
 		r = *is_dump ? leak_dump_read(list, text) : leak_list_read(list, text);
 	}
 	if (r == -EPROTO)
-		fprintf(stderr, "%s: %s is neither a dump nor a table of buffers\n", who, path);
+		complain_of(who, path, "neither a dump nor a table of buffers");
 	else if (r < 0)
-		fprintf(stderr, "%s: %s: %s\n", who, path, strerror(-r));
+		complain(who, path, r);
 	free(text);
 	return r;
 }
@@ -175,7 +170,7 @@ static int read_side(const struct settings *s, const char *name, struct side *si
 	if (r == 0)
 		r = read_file(path, &side->is_dump, &side->list);
 	else
-		fprintf(stderr, "%s: %s: %s\n", who, name, strerror(-r));
+		complain(who, name, r);
 	free(path);
 	return r;
 }

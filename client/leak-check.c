@@ -9,12 +9,14 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "client/complain.h"
+#include "client/escape.h"
 #include "client/leak-check.h"
 #include "client/ttalloc-cmd.h"
 
 #define KNOWN_FILE "known.conf"
 
-const char leak_options_help[] =
+static const char common_help[] =
 	"  --mount DIR            where ttallocd is mounted ($TTALLOC_MOUNT, else " MOUNT_DEFAULT ")\n"
 	"  --format FORMAT        of the report: text, json or junit (text)\n"
 	"  --report FILE          write the report there; - is standard output\n"
@@ -32,10 +34,8 @@ static int take_exit_code(struct leak_options *o, const char *value)
 	char *end;
 	const long code = strtol(value, &end, 10);
 
-	if (*value < '0' || *value > '9' || *end || code < 1 || code > 255) {
-		fprintf(stderr, "%s: --exit-code: '%s' is not 1 to 255\n", o->who, value);
-		return -EINVAL;
-	}
+	if (*value < '0' || *value > '9' || *end || code < 1 || code > 255)
+		return complain_usage(o->who, "--exit-code is 1 to 255, not", value);
 	o->fail = true;
 	o->exit_code = (int)code;
 	return 0;
@@ -50,11 +50,10 @@ static int take_format(struct leak_options *o, const char *value)
 		if (strcmp(value, leak_format_names[i]) == 0)
 			return 0;
 	}
-	fprintf(stderr, "%s: --format: '%s' is none of text, json, junit\n", o->who, value);
-	return -EINVAL;
+	return complain_usage(o->who, "--format is text, json or junit, not", value);
 }
 
-int leak_option(struct leak_options *o, int c, const char *value)
+static int take_option(struct leak_options *o, int c, const char *value)
 {
 	const char **const strings[LEAK_OPTIONS_END] = {
 		[LEAK_MOUNT] = &o->mount, [LEAK_REPORT] = &o->report,
@@ -62,8 +61,6 @@ int leak_option(struct leak_options *o, int c, const char *value)
 		[LEAK_SUPPRESSIONS] = &o->suppressions, [LEAK_KNOWN] = &o->known,
 	};
 
-	if (c <= 0 || c >= LEAK_OPTIONS_END)
-		return 1;
 	if (strings[c])
 		*strings[c] = value;
 	o->fail |= c == LEAK_FAIL;
@@ -72,13 +69,39 @@ int leak_option(struct leak_options *o, int c, const char *value)
 	return c == LEAK_EXIT_CODE ? take_exit_code(o, value) : 0;
 }
 
-/* --- opening --- */
-
-static int complain(const struct leak_check *c, const char *what, int error)
+static int print_help(const struct leak_options *o)
 {
-	fprintf(stderr, "%s: %s: %s\n", c->options->who, what, strerror(-error));
+	printf("%s%s%s  --help\n", o->help, common_help, o->own_help);
+	return 1;
+}
+
+int leak_options_parse(struct leak_options *o, int argc, char **argv, const char *letters, const struct option *options)
+{
+	int c, r = 0;
+
+	opterr = 0;
+	while (r == 0 && (c = getopt_long(argc, argv, letters, options, NULL)) != -1) {
+		if (c == LEAK_HELP)
+			r = print_help(o);
+		else if (c == ':')
+			r = complain_usage(o->who, "no value for", cmd_option(argv));
+		else if (c == '?')
+			r = complain_usage(o->who, "unknown option", cmd_option(argv));
+		else if (c != 0)
+			r = take_option(o, c, optarg);
+	}
+	return r;
+}
+
+int leak_no_mount(const struct leak_options *o, const char *path, int error)
+{
+	fprintf(stderr, "%s: no ttallocd at ", o->who);
+	escape_print(stderr, path);
+	fprintf(stderr, ": %s\n", strerror(-error));
 	return error;
 }
+
+/* --- opening --- */
 
 static int open_output(struct leak_check *c, const char *path, int flags, FILE **filep)
 {
@@ -91,7 +114,7 @@ static int open_output(struct leak_check *c, const char *path, int flags, FILE *
 	*filep = fd < 0 ? NULL : fdopen(fd, "w");
 	if (*filep)
 		return 0;
-	complain(c, path, -errno);
+	complain(c->options->who, path, -errno);
 	if (fd >= 0)
 		close(fd);
 	return -EIO;
@@ -128,13 +151,13 @@ static int read_rules(struct leak_check *c, const char *path,
 	int r = read_whole(path, &text);
 
 	if (r < 0)
-		return r == -ENOENT ? r : complain(c, path, r);
+		return r == -ENOENT ? r : complain(c->options->who, path, r);
 	r = take(c, text, &error);
 	free(text);
 	if (r == -EINVAL)
-		fprintf(stderr, "%s: %s:%u: %s\n", c->options->who, path, error.line, error.what);
+		complain_line(c->options->who, path, error.line, error.what);
 	else if (r < 0)
-		complain(c, path, r);
+		complain(c->options->who, path, r);
 	return r;
 }
 
@@ -143,7 +166,7 @@ static int read_given(struct leak_check *c, const char *path,
 {
 	int r = path ? read_rules(c, path, take) : 0;
 
-	return r == -ENOENT ? complain(c, path, r) : r;
+	return r == -ENOENT ? complain(c->options->who, path, r) : r;
 }
 
 /* The user's own, if there is one. */
@@ -256,7 +279,7 @@ static int write_new_baseline(struct leak_check *c, const struct leak_groups *gr
 	r = ftruncate(fileno(c->new_baseline), 0) < 0 && errno != EINVAL ? -errno : 0;
 	baseline_write(c->new_baseline, groups);
 	if (close_output(&c->new_baseline) < 0 || r < 0)
-		return complain(c, c->options->write_baseline, r < 0 ? r : -EIO);
+		return complain(c->options->who, c->options->write_baseline, r < 0 ? r : -EIO);
 	return 0;
 }
 
@@ -266,13 +289,13 @@ static int write_report(struct leak_check *c, const struct leak_report *r, FILE 
 
 	if (!c->report) {
 		leak_report_write(usual, r, c->options->format);
-		return fflush(usual) == 0 ? 0 : complain(c, "cannot report", -errno);
+		return fflush(usual) == 0 ? 0 : complain(c->options->who, "cannot report", -errno);
 	}
 	leak_report_write(c->report, r, c->options->format);
 	result = close_output(&c->report);
 	if (strcmp(c->options->report, "-") != 0)
 		leak_report_line(stderr, r);
-	return result < 0 ? complain(c, c->options->report, result) : 0;
+	return result < 0 ? complain(c->options->who, c->options->report, result) : 0;
 }
 
 static int report_groups(struct leak_check *c, struct leak_list *list, struct leak_groups *groups, struct leak_report *r,
@@ -286,7 +309,7 @@ static int report_groups(struct leak_check *c, struct leak_list *list, struct le
 	r->baseline = c->has_baseline ? &c->baseline : NULL;
 	result = leak_report_sums(r, list, &c->known);
 	if (result < 0)
-		complain(c, "cannot report", result);
+		complain(c->options->who, "cannot report", result);
 	if (result == 0)
 		result = write_new_baseline(c, groups);
 	if (result == 0)
@@ -317,7 +340,7 @@ int leak_check_report(struct leak_check *c, const struct mount *m, struct leak_l
 	if (result == 0)
 		result = report_groups(c, list, &groups, r, usual);
 	else
-		complain(c, "cannot report", result);
+		complain(c->options->who, "cannot report", result);
 	leak_groups_free(&groups);
 	stacks_free(&stacks);
 	return result;

@@ -17,6 +17,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "client/complain.h"
 #include "client/leak-check.h"
 #include "client/mount.h"
 #include "client/private-server.h"
@@ -24,13 +25,19 @@
 #include "client/ttalloc-proto.h"
 
 static const char who[] = "ttalloc run";
+static const char help[] =
+	"Usage: ttalloc run [OPTION]... [--] COMMAND [ARGUMENT]...\n"
+	"Runs a command and says which device memory it has not given back, grouped by call site.\n"
+	"Without a ttallocd, it starts one for this run. Exits with the status of the command.\n\n";
+static const char own_help[] =
+	"  --private              start a ttallocd for this run in any case\n";
 
 /* As the shell has them. */
 enum { STATUS_CANNOT_RUN = 126, STATUS_NOT_FOUND = 127, STATUS_SIGNALLED = 128 };
 
 struct settings {
 	struct leak_options leak;
-	bool is_private;
+	int is_private;            /* for getopt_long() */
 	char **command;
 };
 
@@ -49,53 +56,23 @@ struct run {
 
 /* --- options --- */
 
-static int bad_usage(const char *what, const char *word)
-{
-	fprintf(stderr, "%s: %s %s; see --help\n", who, what, word);
-	return -EINVAL;
-}
-
-static int print_help(void)
-{
-	printf("Usage: ttalloc run [OPTION]... [--] COMMAND [ARGUMENT]...\n"
-	       "Runs a command and says which device memory it has not given back, grouped by call site.\n"
-	       "Without a ttallocd, it starts one for this run. Exits with the status of the command.\n\n"
-	       "%s"
-	       "  --private              start a ttallocd for this run in any case\n"
-	       "  --help\n", leak_options_help);
-	return 1;
-}
-
 /* 0: go on; 1: done, exit successfully; -EINVAL: said why. */
 static int parse_options(int argc, char **argv, struct settings *s)
 {
-	enum { PRIVATE = LEAK_OPTIONS_END, HELP };
-	static const struct option options[] = {
+	const struct option options[] = {
 		LEAK_LONG_OPTIONS,
-		{ "private", no_argument, NULL, PRIVATE },
-		{ "help", no_argument, NULL, HELP },
+		{ "private", no_argument, &s->is_private, true },
 		{ 0 },
 	};
-	int c, r;
+	/* What stands behind the command is its own. */
+	const int r = leak_options_parse(&s->leak, argc, argv, "+:", options);
 
-	opterr = 0;
-	while ((c = getopt_long(argc, argv, "+:", options, NULL)) != -1) {
-		r = leak_option(&s->leak, c, optarg);
-		if (r < 0)
-			return r;
-		if (r == 0)
-			continue;
-		if (c == HELP)
-			return print_help();
-		if (c != PRIVATE)
-			return c == ':' ? bad_usage("no value for", cmd_option(argv)) :
-					  bad_usage("unknown option", cmd_option(argv));
-		s->is_private = true;
-	}
+	if (r != 0)
+		return r;
 	if (s->is_private && s->leak.mount)
-		return bad_usage("--private and --mount", "exclude each other");
+		return complain_usage(who, "--private and --mount", "exclude each other");
 	s->command = argv + optind;
-	return optind < argc ? 0 : bad_usage("no command", "is given");
+	return optind < argc ? 0 : complain_usage(who, "no command", "is given");
 }
 
 /* --- the server --- */
@@ -119,9 +96,7 @@ static int open_private(struct run *run)
 		leak_report_note(&run->report, TTALLOC_COMPAT_SOCKET " is taken: what existing clients report there is "
 					       "not in this report");
 	r = mount_open(&run->mount, run->server.mount);
-	if (r < 0)
-		fprintf(stderr, "%s: %s: %s\n", who, run->server.mount, strerror(-r));
-	return r;
+	return r < 0 ? complain(who, run->server.mount, r) : 0;
 }
 
 /* A living one, else one of our own. */
@@ -132,14 +107,12 @@ static int open_server(struct run *run)
 
 	if (!run->settings->is_private)
 		r = mount_open(&run->mount, mount_path(o->mount));
-	if (r < 0 && o->mount) {
-		fprintf(stderr, "%s: no ttallocd at %s: %s\n", who, o->mount, strerror(-r));
-		return r;
-	}
+	if (r < 0 && o->mount)
+		return leak_no_mount(o, o->mount, r);
 	if (r < 0)
 		r = open_private(run);
 	if (r == 0 && !run->mount.socket && !run->mount.compat_socket) {
-		fprintf(stderr, "%s: the ttallocd at %s has no socket\n", who, run->mount.path);
+		complain_of(who, run->mount.path, "the ttallocd there has no socket");
 		r = -ENOTCONN;
 	}
 	run->report.mount = run->mount.path;
@@ -251,12 +224,6 @@ static int wait_for_command(struct run *run)
 
 /* --- the whole --- */
 
-static int complain(const char *what, int error)
-{
-	fprintf(stderr, "%s: %s: %s\n", who, what, strerror(error));
-	return -error;
-}
-
 /* As leak_check_report(). */
 static int report(struct run *run)
 {
@@ -274,7 +241,7 @@ static int report(struct run *run)
 	if (r == 0)
 		r = leak_check_report(&run->check, &run->mount, &list, &run->report, stderr);
 	else
-		complain(run->mount.path, -r);
+		complain(who, run->mount.path, r);
 	leak_list_free(&list);
 	return r;
 }
@@ -284,7 +251,7 @@ static int run_command(struct run *run)
 	int r;
 
 	if (prctl(PR_SET_CHILD_SUBREAPER, 1) < 0)
-		return complain("cannot become a subreaper", errno);
+		return complain(who, "cannot become a subreaper", errno);
 	run->scope.runner = getpid();
 	run->scope.since_us = now_us();
 	r = open_signals(run);
@@ -293,13 +260,13 @@ static int run_command(struct run *run)
 	if (r > 0) {
 		waitpid(run->child, NULL, 0);
 		run->status = r == ENOENT ? STATUS_NOT_FOUND : STATUS_CANNOT_RUN;
-		complain(run->settings->command[0], r);
+		complain(who, run->settings->command[0], r);
 		return 0;
 	}
 	if (r == 0)
 		r = wait_for_command(run);
 	if (r < 0)
-		return complain("cannot run", -r);
+		return complain(who, "cannot run", r);
 	return report(run);
 }
 
@@ -322,7 +289,7 @@ static int run_all(struct run *run)
 
 int cmd_run(int argc, char **argv)
 {
-	struct settings s = { .leak = { .who = who, .exit_code = CMD_LEAKS } };
+	struct settings s = { .leak = { .who = who, .help = help, .own_help = own_help, .exit_code = CMD_LEAKS } };
 	struct run run = { .settings = &s, .server = PRIVATE_SERVER_INIT, .signals = -1 };
 	int r = parse_options(argc, argv, &s);
 

@@ -94,6 +94,23 @@ run 125 --private --mount "$M" true
 run 125 --mount "$T/nowhere" true
 says "^ttalloc run: no ttallocd at $T/nowhere: "
 run 125 --mount "$T" true
+# A terminal is not shown what it would take for a command.
+esc=$(printf '\033')
+for bad in "--$esc[1m" "--format=$esc" "--mount=$esc" "--report=/$esc/x" "--known=$esc" "--baseline=$T/$esc"; do
+	printf '%s\n' 'a b c' >"$T/$esc"
+	run 125 "$bad" true
+	says '%1B'
+	says_not "$esc"
+done
+run 127 "$T/no-$esc"
+says "^ttalloc run: $T/no-%1B: "
+"$TTALLOC" "$esc" 2>"$T/err"
+says '^ttalloc: unknown command %1B; see --help$'
+"$TTALLOC" diff "$esc" 2>"$T/err"
+says '^ttalloc diff: %1B: No such file'
+"$TTALLOC" leaks "$esc" 2>"$T/err"
+says '^ttalloc leaks: unexpected %1B; see --help$'
+rm "$T/$esc"
 rc "run --help" 0 "$TTALLOC" run --help >"$T/out"
 nothing_left "usage"
 
