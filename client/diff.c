@@ -97,9 +97,13 @@ static int path_of(const struct settings *s, const char *name, char **pathp)
 /* Takes what is in a file into the list. 0, or -errno that was complained of. */
 static int read_file(const char *path, bool *is_dump, struct leak_list *list)
 {
+	size_t length = 0;
 	char *text = NULL;
-	int r = read_whole(path, &text);
+	int r = read_whole(path, &text, &length);
 
+	/* Behind a NUL, nothing would be read. */
+	if (r == 0 && strlen(text) != length)
+		r = -EPROTO;
 	if (r == 0) {
 		*is_dump = *text != '#';
 		r = *is_dump ? leak_dump_read(list, text) : leak_list_read(list, text);
@@ -184,9 +188,18 @@ static void print_change(int width, uint64_t before, uint64_t after)
 	printf(" %*" PRIu64 " %c%-12" PRIu64, width, after, less ? '-' : '+', less ? before - after : after - before);
 }
 
+/* Up to where the numbers begin, if it is no longer than that. */
+static void print_key(const char *key)
+{
+	const int room = 44 - (int)strlen(key);
+
+	escape_print(stdout, key);
+	printf("%*s", room > 0 ? room : 0, "");
+}
+
 static void print_row(const struct diff_row *row)
 {
-	printf("%-44s", row->key);
+	print_key(row->key);
 	print_change(8, row->before.count, row->after.count);
 	print_change(16, row->before.bytes, row->after.bytes);
 	printf("  came %" PRIu64 ", went %" PRIu64, row->came.count, row->went.count);
@@ -205,11 +218,6 @@ static void print_where(const struct stacks *stacks, const struct leak *leak)
 			continue;
 		printf("    #%zu ", i);
 		escape_print(stdout, stack->frames[i].function);
-		putchar('\n');
-	}
-	if (strcmp(leak->tag, "-") != 0) {
-		fputs("    tag ", stdout);
-		escape_print(stdout, leak->tag);
 		putchar('\n');
 	}
 }
@@ -249,7 +257,7 @@ static void json_sum(const char *key, const struct leak_sum *sum)
 static void json_row(const struct diff_row *row)
 {
 	fputs("{\"key\": ", stdout);
-	escape_json(stdout, row->key);
+	escape_json(stdout, row->key ? row->key : "");
 	json_sum("before", &row->before);
 	json_sum("after", &row->after);
 	json_sum("came", &row->came);

@@ -142,17 +142,31 @@ static int read_known(void *arg, const char *text, struct rules_error *error)
 	return known_read(&c->known, text, error);
 }
 
+/* Behind a NUL, nothing would be read. */
+static bool is_text(const char *text, size_t length, struct rules_error *error)
+{
+	const char *nul = memchr(text, '\0', length), *at = text;
+
+	*error = (struct rules_error){ 1, "a NUL byte: this is no text" };
+	while (nul && (at = memchr(at, '\n', (size_t)(nul - at)))) {
+		at++;
+		error->line++;
+	}
+	return !nul;
+}
+
 /* -ENOENT is not complained of. */
 static int read_rules(struct leak_check *c, const char *path,
 		      int (*take)(void *arg, const char *text, struct rules_error *error))
 {
 	struct rules_error error = { 0 };
 	char *text;
-	int r = read_whole(path, &text);
+	size_t length;
+	int r = read_whole(path, &text, &length);
 
 	if (r < 0)
 		return r == -ENOENT ? r : complain(c->options->who, path, r);
-	r = take(c, text, &error);
+	r = is_text(text, length, &error) ? take(c, text, &error) : -EINVAL;
 	free(text);
 	if (r == -EINVAL)
 		complain_line(c->options->who, path, error.line, error.what);
@@ -264,9 +278,7 @@ static int apply(struct leak_check *c, struct leak_groups *groups, const struct 
 		groups->groups[i].known = known_find(&c->known, &groups->groups[i]);
 	}
 	r = baseline_name(groups);
-	if (r == 0 && c->has_baseline)
-		baseline_apply(&c->baseline, groups);
-	return r;
+	return r == 0 && c->has_baseline ? baseline_apply(&c->baseline, groups) : r;
 }
 
 static int write_new_baseline(struct leak_check *c, const struct leak_groups *groups)

@@ -195,7 +195,10 @@ static void print_group(FILE *out, const struct leak_group *g)
 	print_range(out, ", size ", g->size_min, g->size_max);
 	fprintf(out, ", of %" PRIu32 " process%s", g->pids, g->pids == 1 ? "" : "es");
 	print_values(out, " ", &g->comms, false);
-	print_values(out, g->tags.count == 1 && !g->tags.more ? ", tag " : ", tags ", &g->tags, true);
+	if (strcmp(g->first->tag, "-") != 0) {
+		fputs(", tag ", out);
+		escape_print(out, g->first->tag);
+	}
 	fputc('\n', out);
 	print_frames(out, g->stack);
 	print_judgement(out, g);
@@ -353,6 +356,7 @@ static void json_group(FILE *out, const struct leak_group *g)
 	escape_json(out, g->key);
 	json_key(out, "site", g->first->site);
 	json_key(out, "type", g->first->type);
+	json_key(out, "tag", g->first->tag);
 	fprintf(out, ", \"count\": %" PRIu64 ", \"bytes\": %" PRIu64 ", \"size_min\": %" PRIu64 ", \"size_max\": %" PRIu64,
 		g->count, g->bytes, g->size_min, g->size_max);
 	fprintf(out, ",\n      \"device_min\": %" PRIu32 ", \"device_max\": %" PRIu32 ", \"processes\": %" PRIu32
@@ -365,7 +369,6 @@ static void json_group(FILE *out, const struct leak_group *g)
 		fputs(", \"baseline\": null", out);
 	json_known(out, g->known);
 	json_values(out, "reasons", &g->reasons);
-	json_values(out, "tags", &g->tags);
 	json_values(out, "comms", &g->comms);
 	json_stack(out, g->stack);
 	fputc('}', out);

@@ -24,7 +24,7 @@
 
 /* --- files --- */
 
-static int read_fd(int fd, char **textp)
+static int read_fd(int fd, char **textp, size_t *lengthp)
 {
 	size_t length = 0, room = 0;
 	char *text = NULL, *larger;
@@ -53,6 +53,7 @@ static int read_fd(int fd, char **textp)
 	}
 	text[length] = '\0';
 	*textp = text;
+	*lengthp = length;
 	return 0;
 }
 
@@ -69,24 +70,25 @@ static int open_in(const struct mount *m, const char *name, int flags)
 	return fd;
 }
 
-int read_whole(const char *path, char **textp)
+int read_whole(const char *path, char **textp, size_t *lengthp)
 {
 	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY), r;
 
 	if (fd < 0)
 		return -errno;
-	r = read_fd(fd, textp);
+	r = read_fd(fd, textp, lengthp);
 	close(fd);
 	return r;
 }
 
 int mount_text(const struct mount *m, const char *name, char **textp)
 {
+	size_t length;
 	int fd = open_in(m, name, O_RDONLY), r;
 
 	if (fd < 0)
 		return fd;
-	r = read_fd(fd, textp);
+	r = read_fd(fd, textp, &length);
 	close(fd);
 	return r;
 }
@@ -225,11 +227,12 @@ static int read_stack(int fd, int64_t deadline, struct stack *stack)
 {
 	struct pollfd p = { .fd = fd, .events = POLLPRI };
 	int64_t wait;
+	size_t length;
 	char *text;
 	int r;
 
 	for (;;) {
-		r = read_fd(fd, &text);
+		r = read_fd(fd, &text, &length);
 		if (r < 0)
 			return r;
 		r = stack_read(stack, text);

@@ -96,7 +96,7 @@ says "^ttalloc run: no ttallocd at $T/nowhere: "
 run 125 --mount "$T" true
 # A terminal is not shown what it would take for a command.
 esc=$(printf '\033')
-for bad in "--$esc[1m" "--format=$esc" "--mount=$esc" "--report=/$esc/x" "--known=$esc" "--baseline=$T/$esc"; do
+for bad in "--${esc}[1m" "--format=$esc" "--mount=$esc" "--report=/$esc/x" "--known=$esc" "--baseline=$T/$esc"; do
 	printf '%s\n' 'a b c' >"$T/$esc"
 	run 125 "$bad" true
 	says '%1B'
@@ -141,6 +141,11 @@ echo leek >"$T/suppressions"
 run 125 --suppressions "$T/suppressions" sh -c "$touch_it"
 says "^ttalloc run: $T/suppressions:1: not 'leak:PATTERN'$"
 run 125 --suppressions "$T/none" sh -c "$touch_it"
+for option in suppressions baseline known; do
+	printf '#\n# \0\n' >"$T/nul"
+	run 125 --$option "$T/nul" sh -c "$touch_it"
+	says "^ttalloc run: $T/nul:2: a NUL byte: this is no text$"
+done
 run 125 --baseline "$T/none" sh -c "$touch_it"
 run 125 --known "$T/suppressions" sh -c "$touch_it"
 run 125 --report "$T/none/report" sh -c "$touch_it"
@@ -160,6 +165,11 @@ run 23 --fail-on-leak --baseline "$T/baseline" "$TTALLOC_WORKLOAD" --steps 4 --l
 says '^    more than known: 2 buffers, 8192 bytes are in the baseline$'
 run 0 --fail-on-leak --baseline "$T/baseline" "$TTALLOC_WORKLOAD" --steps 3 >"$T/out"
 says '^the baseline has 1 line that was not seen this time$'
+# from before there were tags in it
+sed 's,/scratch , ,' "$T/baseline" >"$T/tagless"
+grep -q '^[0-9a-f]*/dram 2 8192 ' "$T/tagless" || fail "no key without a tag: $(cat "$T/tagless")"
+run 0 --fail-on-leak --baseline "$T/tagless" "$TTALLOC_WORKLOAD" --steps 3 --leak 2 >"$T/out"
+run 23 --fail-on-leak --baseline "$T/tagless" "$TTALLOC_WORKLOAD" --steps 3 --leak 3 >"$T/out"
 # as another build has them: other numbers, the same functions
 sed 's,^[0-9a-f]*/,0123456789abcdef/,' "$T/baseline" >"$T/rebuilt"
 run 0 --fail-on-leak --baseline "$T/rebuilt" "$TTALLOC_WORKLOAD" --steps 3 --leak 2 >"$T/out"
@@ -190,7 +200,7 @@ text = open(t + "/report.text", encoding="utf-8").read()
 j = json.load(open(t + "/report.json", encoding="utf-8"))
 suite = xml.etree.ElementTree.parse(t + "/report.junit").getroot().find("testsuite")
 groups = {g["key"]: (g["count"], g["bytes"]) for g in j["groups"]}
-assert groups["device0/dram/8192..16383"] == (4, 49152), groups
+assert groups["device0/dram/8192..16383/-"] == (4, 49152), groups
 assert (j["leaks"], j["failing"]) == ({"count": 6, "bytes": 57344},) * 2, j
 assert j["status"] == 0 and j["private"] and j["processes"] == 2 and j["command"][0] == "sh", j
 assert [g["known"] and g["known"]["name"] for g in j["groups"]] == ["program-cache-size", None], j
@@ -377,7 +387,7 @@ for pair in "$M/dumps/a $M/dumps/b" "$T/allocs.a $T/allocs.b" "$M/dumps/a now" "
 	# shellcheck disable=SC2086
 	rc "diff $pair" 0 "$TTALLOC" diff $pair >"$T/out"
 	eq "diff $pair" "1 buffer came, 1 went; 1048576 bytes came, 7 went" "$(last)"
-	grep -qE '^device0/dram/1048576..2097151 +1 \+1 +1048576 \+1048576 +came 1, went 0$' "$T/out" ||
+	grep -qE '^device0/dram/1048576..2097151/- +1 \+1 +1048576 \+1048576 +came 1, went 0$' "$T/out" ||
 		fail "diff $pair: $(cat "$T/out")"
 done
 "$TTALLOC" diff "$T/allocs.b" "$T/allocs.b" >"$T/out"
@@ -415,6 +425,9 @@ PYTHON
 rc "diff: a missing mark" 125 "$TTALLOC" diff mark:none now 2>"$T/err"
 says "$M/marks/none/allocs: No such file"
 rc "diff: no dump" 125 "$TTALLOC" diff "$M/README" now 2>"$T/err"
+printf '# device type address size refs pid uid time seq site tag comm\n\0' >"$T/nul"
+rc "diff: a NUL byte" 125 "$TTALLOC" diff "$T/nul" now 2>"$T/err"
+says 'neither a dump nor a table'
 rc "diff: nothing" 2 "$TTALLOC" diff 2>"$T/err"
 
 # ---- private beside the shared one ----
