@@ -3,7 +3,6 @@
  * leak-check.c - see leak-check.h.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,6 +11,7 @@
 #include "client/complain.h"
 #include "client/escape.h"
 #include "client/leak-check.h"
+#include "client/output.h"
 #include "client/ttalloc-cmd.h"
 
 #define KNOWN_FILE "known.conf"
@@ -103,21 +103,14 @@ int leak_no_mount(const struct leak_options *o, const char *path, int error)
 
 /* --- opening --- */
 
-static int open_output(struct leak_check *c, const char *path, int flags, FILE **filep)
+static bool is_stdout(const char *path)
 {
-	int fd;
+	return strcmp(path, "-") == 0;
+}
 
-	if (!path)
-		return 0;
-	fd = strcmp(path, "-") == 0 ? fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 3) :
-				      open(path, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOCTTY | flags, 0666);
-	*filep = fd < 0 ? NULL : fdopen(fd, "w");
-	if (*filep)
-		return 0;
-	complain(c->options->who, path, -errno);
-	if (fd >= 0)
-		close(fd);
-	return -EIO;
+static bool is_one(const char *a, const char *b)
+{
+	return is_stdout(a) || is_stdout(b) ? strcmp(a, b) == 0 : output_is_same(a, b);
 }
 
 static int read_suppressions(void *arg, const char *text, struct rules_error *error)
@@ -223,12 +216,46 @@ static int read_our_known(struct leak_check *c)
 	return r == -ENOENT ? 0 : r;
 }
 
+/* Of two names of one file, what is written last would be all that is in it. A baseline may be written anew. */
+static int check_names(const struct leak_options *o)
+{
+	const struct {
+		const char *option, *path;
+	} files[] = {
+		{ "--report", o->report }, { "--write-baseline", o->write_baseline }, { "--baseline", o->baseline },
+		{ "--suppressions", o->suppressions }, { "--known", o->known },
+	};
+	const size_t count = sizeof(files) / sizeof(files[0]);
+	size_t i, j;
+
+	for (i = 0; i < 2; i++)
+		for (j = i + 1; j < count; j++) {
+			if (!files[i].path || !files[j].path || !is_one(files[i].path, files[j].path) || (i == 1 && j == 2))
+				continue;
+			fprintf(stderr, "%s: %s and %s are the same file: ", o->who, files[i].option, files[j].option);
+			escape_print(stderr, files[j].path);
+			fputc('\n', stderr);
+			return -EINVAL;
+		}
+	return 0;
+}
+
+/* Before the command is run, which takes its time. */
+static int check_output(const struct leak_options *o, const char *path)
+{
+	const int r = path && !is_stdout(path) ? output_check(path) : 0;
+
+	return r < 0 ? complain(o->who, path, r) : 0;
+}
+
 int leak_check_open(struct leak_check *c, const struct leak_options *options)
 {
 	int r;
 
 	*c = (struct leak_check){ .options = options };
-	r = read_given(c, options->suppressions, read_suppressions);
+	r = check_names(options);
+	if (r == 0)
+		r = read_given(c, options->suppressions, read_suppressions);
 	if (r == 0)
 		r = read_given(c, options->baseline, read_baseline);
 	if (r == 0)
@@ -238,28 +265,12 @@ int leak_check_open(struct leak_check *c, const struct leak_options *options)
 	if (r == 0)
 		r = read_our_known(c);
 	if (r == 0)
-		r = open_output(c, options->report, O_TRUNC, &c->report);
-	/* What is in it counts until there is something new. */
-	return r == 0 ? open_output(c, options->write_baseline, 0, &c->new_baseline) : r;
-}
-
-/* 0 or -errno. */
-static int close_output(FILE **filep)
-{
-	FILE *file = *filep;
-	int r;
-
-	*filep = NULL;
-	if (!file)
-		return 0;
-	r = ferror(file) ? -EIO : 0;
-	return fclose(file) != 0 ? -errno : r;
+		r = check_output(options, options->report);
+	return r == 0 ? check_output(options, options->write_baseline) : r;
 }
 
 void leak_check_close(struct leak_check *c)
 {
-	close_output(&c->report);
-	close_output(&c->new_baseline);
 	suppressions_free(&c->suppressions);
 	baseline_free(&c->baseline);
 	known_free(&c->known);
@@ -281,33 +292,72 @@ static int apply(struct leak_check *c, struct leak_groups *groups, const struct 
 	return r == 0 && c->has_baseline ? baseline_apply(&c->baseline, groups) : r;
 }
 
-static int write_new_baseline(struct leak_check *c, const struct leak_groups *groups)
+/* Writes a whole file, or to standard output. 0, or -errno that was complained of. */
+static int write_output(const struct leak_check *c, const char *path, void (*print)(FILE *out, const void *what),
+			const void *what)
 {
-	int r;
+	char *text = NULL;
+	size_t length;
+	FILE *memory = open_memstream(&text, &length);
+	int r = -ENOMEM;
 
-	if (!c->new_baseline)
-		return 0;
-	/* What is no file has no length to take away. */
-	r = ftruncate(fileno(c->new_baseline), 0) < 0 && errno != EINVAL ? -errno : 0;
-	baseline_write(c->new_baseline, groups);
-	if (close_output(&c->new_baseline) < 0 || r < 0)
-		return complain(c->options->who, c->options->write_baseline, r < 0 ? r : -EIO);
-	return 0;
+	if (memory) {
+		print(memory, what);
+		r = fclose(memory) == 0 ? 0 : -ENOMEM;
+	}
+	if (r == 0 && !is_stdout(path))
+		r = output_write(path, text, length);
+	else if (r == 0 && (fwrite(text, 1, length, stdout) != length || fflush(stdout) != 0))
+		r = -errno;
+	free(text);
+	return r < 0 ? complain(c->options->who, path, r) : 0;
+}
+
+static void print_baseline(FILE *out, const void *groups)
+{
+	baseline_write(out, groups);
+}
+
+/* What is in it is known from now on. */
+static int write_new_baseline(struct leak_check *c, struct leak_groups *groups)
+{
+	struct leak_group *g;
+	size_t i;
+
+	for (i = 0; i < groups->count; i++) {
+		g = &groups->groups[i];
+		g->in_baseline = true;
+		g->baseline = (struct leak_sum){ g->count, g->bytes };
+		g->fails = false;
+	}
+	return write_output(c, c->options->write_baseline, print_baseline, groups);
+}
+
+struct formatted {
+	const struct leak_report *report;
+	enum leak_format format;
+};
+
+static void print_report(FILE *out, const void *what)
+{
+	const struct formatted *f = what;
+
+	leak_report_write(out, f->report, f->format);
 }
 
 static int write_report(struct leak_check *c, const struct leak_report *r, FILE *usual)
 {
+	const struct formatted f = { r, c->options->format };
 	int result;
 
-	if (!c->report) {
-		leak_report_write(usual, r, c->options->format);
-		return fflush(usual) == 0 ? 0 : complain(c->options->who, "cannot report", -errno);
+	if (!c->options->report) {
+		leak_report_write(usual, r, f.format);
+		return fflush(usual) == 0 ? 0 : complain(c->options->who, "cannot report", errno);
 	}
-	leak_report_write(c->report, r, c->options->format);
-	result = close_output(&c->report);
-	if (strcmp(c->options->report, "-") != 0)
+	result = write_output(c, c->options->report, print_report, &f);
+	if (!is_stdout(c->options->report))
 		leak_report_line(stderr, r);
-	return result < 0 ? complain(c->options->who, c->options->report, result) : 0;
+	return result;
 }
 
 static int report_groups(struct leak_check *c, struct leak_list *list, struct leak_groups *groups, struct leak_report *r,
@@ -319,15 +369,16 @@ static int report_groups(struct leak_check *c, struct leak_list *list, struct le
 	r->groups = groups;
 	r->suppressions = &c->suppressions;
 	r->baseline = c->has_baseline ? &c->baseline : NULL;
+	result = c->options->write_baseline && !r->error ? write_new_baseline(c, groups) : 0;
+	if (result < 0)
+		return result;
 	result = leak_report_sums(r, list, &c->known);
 	if (result < 0)
 		complain(c->options->who, "cannot report", result);
 	if (result == 0)
-		result = write_new_baseline(c, groups);
-	if (result == 0)
 		result = write_report(c, r, usual);
 	leak_report_deinit(r);
-	return result < 0 ? result : c->options->fail && !c->options->write_baseline && r->failing.count > 0;
+	return result < 0 ? result : c->options->fail && r->failing.count > 0;
 }
 
 int leak_check_report(struct leak_check *c, const struct mount *m, struct leak_list *list, struct leak_report *r,

@@ -3,8 +3,8 @@
  * leak-check.h - what `ttalloc run` and `ttalloc leaks` have in common: the options about leaks, the files that they
  * name, the report, and the exit status.
  *
- * Files are opened before anything else happens, so that a run is not lost because of a name. All complaints go to
- * standard error.
+ * Files are read, and looked at whether they can be written, before anything else happens, so that a run is not lost because
+ * of a name. They are written at the end, whole or not at all. All complaints go to standard error.
  */
 #ifndef CLIENT_LEAK_CHECK_H
 #define CLIENT_LEAK_CHECK_H
@@ -57,8 +57,6 @@ int leak_no_mount(const struct leak_options *o, const char *path, int error);
 
 struct leak_check {
 	const struct leak_options *options;
-	FILE *report;               /* NULL: the report goes to the command's usual place */
-	FILE *new_baseline;
 	bool has_baseline;
 	struct baseline baseline;
 	struct suppressions suppressions;

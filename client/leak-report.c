@@ -185,7 +185,6 @@ static void print_group(FILE *out, const struct leak_group *g)
 {
 	const struct leak_sum sum = { g->count, g->bytes };
 
-	fputc('\n', out);
 	print_sum(out, &sum);
 	fprintf(out, "  %s", g->first->type);
 	print_range(out, g->device_min == g->device_max ? " of device " : " of devices ", g->device_min, g->device_max);
@@ -209,7 +208,7 @@ static void print_devices(FILE *out, const struct leak_report *r)
 	size_t i;
 
 	for (i = 0; i < r->device_count; i++) {
-		fprintf(out, "%sdevice %" PRIu32 ": ", i ? "" : "\n", r->devices[i].device);
+		fprintf(out, "device %" PRIu32 ": ", r->devices[i].device);
 		print_sum(out, &r->devices[i].sum);
 		fputc('\n', out);
 		if (r->devices[i].known) {
@@ -252,16 +251,11 @@ static void print_outside(FILE *out, const char *what, const struct leak_sum *su
 static const char strangers[] = "of processes of which it is not known who started them";
 static const char others[] = "of processes that the command did not start";
 
-static void write_text(FILE *out, const struct leak_report *r)
+/* What is not about single groups. */
+static void print_summary(FILE *out, const struct leak_report *r)
 {
 	unsigned i;
 
-	if (r->groups->count > 0) {
-		fputs(r->who, out);
-		fputs(": what is still held, the largest first\n", out);
-	}
-	for (i = 0; i < r->groups->count; i++)
-		print_group(out, &r->groups->groups[i]);
 	print_devices(out, r);
 	print_suppressed(out, r);
 	print_outside(out, strangers, &r->strangers);
@@ -271,14 +265,33 @@ static void write_text(FILE *out, const struct leak_report *r)
 			plural(unseen(r->baseline)), unseen(r->baseline) == 1 ? "was" : "were");
 	for (i = 0; i < r->note_count; i++)
 		fprintf(out, "%s\n", r->notes[i]);
+}
+
+static void write_text(FILE *out, const struct leak_report *r)
+{
+	size_t i;
+
+	if (r->groups->count > 0) {
+		fputs(r->who, out);
+		fputs(": what is still held, the largest first\n", out);
+	}
+	for (i = 0; i < r->groups->count; i++) {
+		fputc('\n', out);
+		print_group(out, &r->groups->groups[i]);
+	}
+	if (r->device_count > 0)
+		fputc('\n', out);
+	print_summary(out, r);
 	leak_report_line(out, r);
 }
 
 void leak_report_line(FILE *out, const struct leak_report *r)
 {
+	if (r->error)
+		fprintf(out, "%s: error: %s\n", r->who, r->error);
 	fprintf(out, "%s: ", r->who);
 	if (r->all.count == 0) {
-		fputs("no leaks", out);
+		fputs(r->error ? "nothing is known to leak" : "no leaks", out);
 	} else {
 		print_sum(out, &r->all);
 		fprintf(out, " leaked at %zu place%s", r->groups->count, plural(r->groups->count));
@@ -447,6 +460,7 @@ static void write_json(FILE *out, const struct leak_report *r)
 	json_key(out, "mount", r->mount);
 	if (r->command)
 		json_command(out, r);
+	json_key(out, "error", r->error);
 	json_sum(out, "leaks", &r->all);
 	json_sum(out, "failing", &r->failing);
 	json_sum(out, "suppressed", &r->suppressed);
@@ -474,8 +488,25 @@ static void junit_property(FILE *out, const char *name, uint64_t value)
 	fprintf(out, "      <property name=\"%s\" value=\"%" PRIu64 "\"/>\n", name, value);
 }
 
+static void junit_device(FILE *out, const struct leak_device *d)
+{
+	char name[40];
+
+	snprintf(name, sizeof(name), "device%" PRIu32 ".count", d->device);
+	junit_property(out, name, d->sum.count);
+	snprintf(name, sizeof(name), "device%" PRIu32 ".bytes", d->device);
+	junit_property(out, name, d->sum.bytes);
+	if (!d->known)
+		return;
+	fprintf(out, "      <property name=\"device%" PRIu32 ".known\" value=\"", d->device);
+	escape_xml(out, d->known->name);
+	fputs("\"/>\n", out);
+}
+
 static void junit_properties(FILE *out, const struct leak_report *r)
 {
+	size_t i;
+
 	fputs("    <properties>\n", out);
 	junit_property(out, "leaks.count", r->all.count);
 	junit_property(out, "leaks.bytes", r->all.bytes);
@@ -487,12 +518,16 @@ static void junit_properties(FILE *out, const struct leak_report *r)
 		junit_property(out, "processes", r->processes);
 		junit_property(out, "unattributed.count", r->strangers.count);
 		junit_property(out, "unattributed.bytes", r->strangers.bytes);
+		junit_property(out, "others.count", r->others.count);
+		junit_property(out, "others.bytes", r->others.bytes);
 	}
+	for (i = 0; i < r->device_count; i++)
+		junit_device(out, &r->devices[i]);
 	fputs("    </properties>\n", out);
 }
 
-/* The text report of a group, escaped. */
-static void junit_text(FILE *out, const struct leak_group *g)
+/* What a part of the text report prints, escaped. */
+static void junit_text(FILE *out, void (*print)(FILE *out, const void *what), const void *what)
 {
 	char *text = NULL;
 	size_t size;
@@ -500,11 +535,21 @@ static void junit_text(FILE *out, const struct leak_group *g)
 
 	if (!memory)
 		return;
-	print_group(memory, g);
-	/* Without it the numbers are still in the message. */
+	print(memory, what);
+	/* Without it the numbers are still in messages and properties. */
 	if (fclose(memory) == 0)
-		escape_xml(out, text + 1);
+		escape_xml(out, text);
 	free(text);
+}
+
+static void text_of_group(FILE *out, const void *group)
+{
+	print_group(out, group);
+}
+
+static void text_of_summary(FILE *out, const void *report)
+{
+	print_summary(out, report);
 }
 
 static void junit_group(FILE *out, const struct leak_report *r, const struct leak_group *g)
@@ -518,7 +563,7 @@ static void junit_group(FILE *out, const struct leak_report *r, const struct lea
 	fprintf(out, "\" time=\"0\">\n      <%s%s message=\"%" PRIu64 " buffer%s, %" PRIu64 " bytes%s\">", element,
 		g->fails ? " type=\"leak\"" : "", g->count, plural(g->count), g->bytes,
 		g->fails ? "" : ", known in the baseline");
-	junit_text(out, g);
+	junit_text(out, text_of_group, g);
 	fprintf(out, "</%s>\n    </testcase>\n", element);
 }
 
@@ -529,31 +574,33 @@ static void junit_command(FILE *out, const struct leak_report *r)
 	fputs("\" name=\"", out);
 	escape_xml(out, r->command ? r->command[0] : "leaks");
 	fputs("\" time=\"0\"", out);
-	if (r->status)
+	if (r->status) {
 		fprintf(out, ">\n      <failure type=\"status\" message=\"exit status %d\"/>\n    </testcase>\n", r->status);
-	else
+	} else if (r->error) {
+		fputs(">\n      <error type=\"tracking\" message=\"", out);
+		escape_xml(out, r->error);
+		fputs("\"/>\n    </testcase>\n", out);
+	} else {
 		fputs("/>\n", out);
+	}
 }
 
 static void write_junit(FILE *out, const struct leak_report *r)
 {
 	const size_t cases = r->groups->count + 1;
 	const uint64_t failing = failing_groups(r);
-	unsigned i;
+	size_t i;
 
 	fputs("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites>\n  <testsuite name=\"", out);
 	escape_xml(out, r->who);
-	fprintf(out, "\" tests=\"%zu\" failures=\"%" PRIu64 "\" errors=\"0\" skipped=\"%" PRIu64 "\" time=\"0\">\n", cases,
-		failing + (r->status != 0), r->groups->count - failing);
+	fprintf(out, "\" tests=\"%zu\" failures=\"%" PRIu64 "\" errors=\"%d\" skipped=\"%" PRIu64 "\" time=\"0\">\n", cases,
+		failing + (r->status != 0), r->error && !r->status, r->groups->count - failing);
 	junit_properties(out, r);
 	junit_command(out, r);
 	for (i = 0; i < r->groups->count; i++)
 		junit_group(out, r, &r->groups->groups[i]);
 	fputs("    <system-out>", out);
-	for (i = 0; i < r->note_count; i++) {
-		escape_xml(out, r->notes[i]);
-		fputc('\n', out);
-	}
+	junit_text(out, text_of_summary, r);
 	fputs("</system-out>\n  </testsuite>\n</testsuites>\n", out);
 }
 

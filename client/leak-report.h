@@ -41,6 +41,7 @@ struct leak_report {
 	struct leak_sum all;
 	struct leak_sum failing;         /* buffers of groups that fail */
 	struct leak_sum suppressed;
+	const char *error;               /* why this says less than it should, in words; NULL: it does not */
 	const char *notes[LEAK_NOTES];   /* what else the reader should know, in words */
 	unsigned note_count;
 };

@@ -178,6 +178,49 @@ run 23 --fail-on-leak --baseline "$T/rebuilt" "$TTALLOC_WORKLOAD" --steps 3 --le
 cp "$T/baseline" "$T/baseline.old"
 run 127 --baseline "$T/baseline" --write-baseline "$T/baseline" /nowhere/command
 same "a run that did not happen leaves the baseline" "$T/baseline.old" "$T/baseline"
+echo old >"$T/report"
+run 127 --report "$T/report" /nowhere/command
+eq "a run that did not happen leaves the report" old "$(cat "$T/report")"
+# files are replaced, with their rights, and where links lead; others are written into
+mkdir "$T/out.d"
+echo old >"$T/out.d/report"
+chmod 640 "$T/out.d/report"
+ln -s out.d/report "$T/link"
+run 0 --report "$T/link" --write-baseline "$T/out.d/new" true
+eq "a replaced file" "640 new report" "$(stat -c %a "$T/out.d/report") $(names "$T/out.d")"
+eq "a link stays" out.d/report "$(readlink "$T/link")"
+eq "the report of nothing" "ttalloc run: no leaks; 0 processes reported" "$(tail -n 1 "$T/out.d/report")"
+eq "a new file's rights" "$(printf '%o' $((0666 & ~$(umask))))" "$(stat -c %a "$T/out.d/new")"
+mkfifo "$T/fifo"
+cat "$T/fifo" >"$T/out" &
+run 0 --report "$T/fifo" true
+wait $!
+eq "a pipe as report" "ttalloc run: no leaks; 0 processes reported" "$(tail -n 1 "$T/out")"
+run 0 --report /dev/stdout echo before >"$T/out"
+eq "/dev/stdout as report" "before ttalloc run: no leaks; 0 processes reported" "$(sed -n '1p;$p' "$T/out" | xargs)"
+# one file for two things
+cd "$T" || exit 1
+run 125 --report baseline --baseline ./baseline sh -c "$touch_it"
+says '^ttalloc run: --report and --baseline are the same file: ./baseline$'
+run 125 --report "$T/link" --suppressions out.d/report sh -c "$touch_it"
+says '^ttalloc run: --report and --suppressions are the same file: out.d/report$'
+run 125 --report out.d/none --write-baseline "$T/out.d/../out.d/none" sh -c "$touch_it"
+says '^ttalloc run: --report and --write-baseline are the same file: '
+run 125 --report - --write-baseline - sh -c "$touch_it"
+run 125 --known "$T/report" --write-baseline "report" sh -c "$touch_it"
+says '^ttalloc run: --write-baseline and --known are the same file: '
+cd / || exit 1
+eq "one file for two things: the command did not run" no "$([ -e "$T/it-ran" ] && echo yes || echo no)"
+cp "$T/baseline" "$T/again"
+run 0 --fail-on-leak --baseline "$T/again" --write-baseline "$T/again" "$TTALLOC_WORKLOAD" --steps 3 --leak 3 >"$T/out"
+eq "a baseline is written anew" "3 12288" "$(grep -v '^#' "$T/again" | cut -d ' ' -f 2,3)"
+# the report says what the status says
+run 0 --fail-on-leak --write-baseline "$T/again" --format junit --report "$T/report" \
+	"$TTALLOC_WORKLOAD" --steps 3 --leak 3 >"$T/out"
+grep -q ' tests="2" failures="0" errors="0" skipped="1" ' "$T/report" || fail "a baseline's report fails: $(cat "$T/report")"
+run 0 --fail-on-leak --write-baseline "$T/again" --format json --report "$T/report" \
+	"$TTALLOC_WORKLOAD" --steps 3 --leak 3 >"$T/out"
+grep -q '"failing": {"count": 0, "bytes": 0}' "$T/report" || fail "a baseline's report fails: $(cat "$T/report")"
 mkdir -p "$T/.config/ttalloc"
 echo 'mine: size=4K tag=scratch: what I always forget' >"$T/.config/ttalloc/known.conf"
 run 0 "$TTALLOC_WORKLOAD" --steps 3 --leak 1 >"$T/out"
@@ -363,6 +406,11 @@ rc "leaks: nowhere" 125 "$TTALLOC" leaks --mount "$T/nowhere" 2>"$T/err"
 rc "leaks: usage" 2 "$TTALLOC" leaks something 2>"$T/err"
 "$TTALLOC" leaks >/dev/full 2>"$T/err"
 eq "leaks to a full disk" 125 $?
+# The disk is full in the middle of the report: a limit does the same.
+mkdir -m 777 "$T/full"
+echo old >"$T/full/report"
+(trap '' XFSZ && ulimit -f 0 && "$TTALLOC" leaks --report "$T/full/report" 2>"$T/full.err" | cat)
+eq "a full disk leaves the report" "old report" "$(cat "$T/full/report") $(names "$T/full")"
 if [ "$ROOT" = yes ]; then
 	# Who may not ask for a scan is told so; what died is there all the same.
 	as_nobody env TTALLOC_MOUNT="$M" "$TTALLOC" leaks >"$T/out"
@@ -370,6 +418,16 @@ if [ "$ROOT" = yes ]; then
 	grep -q '^2 buffers, 8192 bytes' "$T/out" || fail "leaks as nobody: $(cat "$T/out")"
 	as_nobody env TTALLOC_MOUNT="$M" "$TTALLOC" leaks --no-scan >"$T/out"
 	grep -q '^not scanned' "$T/out" && fail "leaks --no-scan: $(cat "$T/out")"
+	# A file that may be written, where nothing may stand beside it.
+	mkdir "$T/theirs"
+	seq 1000 >"$T/theirs/report"
+	chmod 666 "$T/theirs/report"
+	as_nobody "$TTALLOC" leaks --mount "$M" --report "$T/theirs/report" 2>"$T/err"
+	eq "written in place" "ttalloc leaks: 2 buffers, 8192 bytes (8.0 KiB) leaked at 1 place report" \
+		"$(tail -n 1 "$T/theirs/report") $(names "$T/theirs")"
+	as_nobody "$TTALLOC" leaks --mount "$M" --report "$T/theirs/new" 2>"$T/err"
+	eq "not written beside" 125 $?
+	says '/theirs/new: Permission denied$'
 	as_nobody "$TTALLOC" run --fail-on-leak "$TTALLOC_WORKLOAD" --steps 3 --leak 1 >"$T/out" 2>"$T/err"
 	eq "run as nobody on a shared server" 23 $?
 	says '^ttalloc run: 1 buffer, 4096 bytes'

@@ -743,7 +743,7 @@ static void world_make(struct world *w, const char *text, bool with_run)
 		.baseline = with_run ? &w->baseline : NULL,
 	};
 	if (with_run)
-		w->report.strangers = (struct leak_sum){ 1, 5 };
+		w->report.strangers = (struct leak_sum){ 1, 5 }, w->report.others = (struct leak_sum){ 2, 6 };
 	leak_report_note(&w->report, "a note with <\"&>");
 	ck_assert_int_eq(leak_report_sums(&w->report, &w->list, &w->known), 0);
 }
@@ -799,6 +799,13 @@ START_TEST(reports)
 	golden("leaks.txt", &w.report, LEAK_TEXT);
 	golden("leaks.json", &w.report, LEAK_JSON);
 	golden("leaks.xml", &w.report, LEAK_JUNIT);
+	world_free(&w);
+	world_make(&w, HEADER, true);
+	w.report.status = 0;
+	w.report.error = "nothing has <reported>";
+	golden("error.txt", &w.report, LEAK_TEXT);
+	golden("error.json", &w.report, LEAK_JSON);
+	golden("error.xml", &w.report, LEAK_JUNIT);
 	world_free(&w);
 	world_make(&w, HEADER, false);
 	golden("none.txt", &w.report, LEAK_TEXT);

@@ -657,10 +657,12 @@ class BaselineFile(Case):
         path = self.file("known", "test_it.py::test_gone 0 dram - 5 5\ntest_it.py::test_other 0 dram - 9 9\n"
                                   "device5/l1/64..127 3 4 # from `ttalloc run`\n"
                                   "0123456789abcdef/l1/tag 3 4 make,main # too\n")
+        os.chmod(path, 0o640)
         kept = ["0123456789abcdef/l1/tag 3 4 make,main", "device5/l1/64..127 3 4", "test_it.py::test_gone 0 dram - 5 5"]
         result = self.run_pytest(self.LEAKS, "--ttalloc-baseline", path, "--ttalloc-baseline-update")
         self.outcomes(result, **self.ALL)
         self.assertEqual(sorted(self.KNOWN + kept), self.lines(path))
+        self.assertEqual(0o640, os.stat(path).st_mode & 0o777)
         self.outcomes(self.run_pytest(self.LEAKS, "--ttalloc-baseline", path), **self.ALL)
         # more buffers; more bytes; more with each run
         more = self.LEAKS.replace("put(64); put(64)", "put(64); put(32); put(32)").replace("put(10,", "put(11,")

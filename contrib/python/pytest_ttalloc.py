@@ -28,7 +28,9 @@ import gc
 import os
 import re
 import select
+import stat
 import sys
+import tempfile
 import time
 import urllib.parse
 
@@ -137,6 +139,12 @@ def _escaped(text):
     return "".join("%%%02X" % ord(c) if c <= " " or c in "%\x7f" else c for c in text) or "-"
 
 
+def _umask():
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
 def _rules(text):
     """Numbers and lines, without comments: `#` begins one at the beginning of a word."""
     for number, line in enumerate(text.splitlines(), 1):
@@ -206,8 +214,17 @@ class Baseline:
         lines = [" ".join((*key, *map(str, value), *([self.functions[key]] if key in self.functions else [])))
                  for key, value in sorted(known.items())]
         text = "\n".join(["# Known leaks, from pytest --ttalloc-baseline-update", self.HEADER, *lines, ""])
-        with open(self.path, "w", encoding="utf-8") as file:
-            file.write(text)
+        # Whole or not at all, as `ttalloc run` does it.
+        path = os.path.realpath(self.path)
+        with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=os.path.dirname(path), delete=False) as file:
+            try:
+                file.write(text)
+                file.flush()
+                os.chmod(file.name, stat.S_IMODE(os.stat(path).st_mode) if os.path.exists(path) else 0o666 & ~_umask())
+                os.replace(file.name, path)
+            except BaseException:
+                os.unlink(file.name)
+                raise
 
 
 # ---- the server ----
