@@ -397,8 +397,8 @@ static void json_command(FILE *out, const struct leak_report *r)
 			fputs(", ", out);
 		escape_json(out, *word);
 	}
-	fprintf(out, "],\n  \"status\": %d,\n  \"private\": %s,\n  \"processes\": %" PRIu64, r->status,
-		r->is_private ? "true" : "false", r->processes);
+	fprintf(out, "],\n  \"status\": %d,\n  \"private\": %s,\n  \"processes\": %" PRIu64 ",\n  \"lost_events\": %" PRIu64,
+		r->status, r->is_private ? "true" : "false", r->processes, r->lost);
 	json_sum(out, "unattributed", &r->strangers);
 	json_sum(out, "others", &r->others);
 }
@@ -516,6 +516,7 @@ static void junit_properties(FILE *out, const struct leak_report *r)
 	junit_property(out, "suppressed.bytes", r->suppressed.bytes);
 	if (r->command) {
 		junit_property(out, "processes", r->processes);
+		junit_property(out, "lost_events", r->lost);
 		junit_property(out, "unattributed.count", r->strangers.count);
 		junit_property(out, "unattributed.bytes", r->strangers.bytes);
 		junit_property(out, "others.count", r->others.count);

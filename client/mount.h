@@ -17,6 +17,7 @@
 struct mount {
 	char *path;
 	int32_t pid;           /* of the server */
+	char *instance;        /* another one in each server */
 	char *socket;          /* where it listens; NULL: nowhere */
 	char *compat_socket;
 };

@@ -57,7 +57,29 @@ nothing_left() {
 # ---- statuses, on private servers ----
 run 0 true
 says '^ttalloc run: no leaks; 0 processes reported$'
-says 'nothing that the command ran has reported'
+says '^nothing that the command ran has reported'
+# A gate is not to be passed by who is not seen.
+run 125 --fail-on-leak true
+says '^ttalloc run: error: nothing that the command ran has reported to ttallocd: is it built with a client\?$'
+says '^ttalloc run: nothing is known to leak; 0 processes reported$'
+run 125 --exit-code 7 true
+run 3 --fail-on-leak sh -c 'exit 3'
+run 0 --fail-on-leak --allow-silent true
+says '^ttalloc run: no leaks; 0 processes reported$'
+says_not 'nothing that the command ran has reported'
+run 125 --write-baseline "$T/nothing" true
+eq "nothing is no baseline" no "$([ -e "$T/nothing" ] && echo yes || echo no)"
+# shellcheck disable=SC2016
+run 125 sh -c "$(leak 1 10); rm \"\$TTALLOC_SOCKET\""
+says '^ttalloc run: error: the socket of ttallocd was removed while the command ran: '
+says '^ttalloc run: 1 buffer, 10 bytes leaked at 1 place; 1 process reported$'
+run 23 --fail-on-leak sh -c "$(leak 1 10); mv \"\$TTALLOC_SOCKET\" \"\$TTALLOC_SOCKET.old\"; rm \"\$TTALLOC_SOCKET.old\""
+# shellcheck disable=SC2016
+run 3 sh -c 'rm "$TTALLOC_SOCKET"; exit 3'
+if [ -z "$had_compat" ]; then
+	run 125 --allow-silent --fail-on-leak rm $COMPAT
+	says 'the socket of ttallocd was removed'
+fi
 run 125 -xyz true
 says 'unknown option -x; see --help'
 nothing_left "true"
@@ -186,7 +208,7 @@ mkdir "$T/out.d"
 echo old >"$T/out.d/report"
 chmod 640 "$T/out.d/report"
 ln -s out.d/report "$T/link"
-run 0 --report "$T/link" --write-baseline "$T/out.d/new" true
+run 0 --report "$T/link" --write-baseline "$T/out.d/new" --allow-silent true
 eq "a replaced file" "640 new report" "$(stat -c %a "$T/out.d/report") $(names "$T/out.d")"
 eq "a link stays" out.d/report "$(readlink "$T/link")"
 eq "the report of nothing" "ttalloc run: no leaks; 0 processes reported" "$(tail -n 1 "$T/out.d/report")"
@@ -295,6 +317,57 @@ wait $job
 eq "the command is killed" 137 $?
 nothing_left "signals"
 
+# what is sent to the group reaches the command once, whoever is in it
+counting="import os, signal
+n = 0
+def count(*_):
+    global n
+    n += 1
+    tell()
+def tell():
+    with open('$T/told', 'w') as told:
+        print(os.getpid(), n, file=told)
+signal.signal(signal.SIGHUP, count)
+signal.signal(signal.SIGUSR2, lambda *_: tell())
+signal.signal(signal.SIGUSR1, lambda *_: os._exit(n))
+tell()
+while True:
+    signal.pause()"
+for command in "$PYTHON" "setsid $PYTHON"; do
+	# shellcheck disable=SC2086
+	env --default-signal setsid "$TTALLOC" run $command -c "$counting" </dev/null 2>"$T/err" &
+	job=$!
+	read -r told <"$T/told"
+	for round in 1 2; do
+		[ "$command" = "$PYTHON" ] && kill -STOP $job
+		kill -HUP -- -$job
+		read -r told <"$T/told"
+		eq "SIGHUP to the group, $command" $round "${told#* }"
+		kill -CONT $job
+		# What comes with a higher number is passed on later.
+		kill -USR2 $job
+		read -r told <"$T/told"
+		eq "SIGHUP to the group is not passed on to $command" $round "${told#* }"
+	done
+	kill -USR1 $job
+	wait $job
+	eq "SIGHUP to the group came twice to $command" 2 $?
+done
+nothing_left "signals to the group"
+
+# nobody waits for a server that is stopped
+start sh -c "$waiting" sh 9
+server=$(server_pid "${told#* }")
+kill -STOP "$server"
+kill -TERM "${told%% *}"
+while [ -e "/proc/${told%% *}" ]; do :; done
+kill -INT $job
+wait_pid $job 30 || fail "it waits for a stopped server"
+wait $job
+eq "interrupted while it reports" 130 $?
+wait_pid "$server" 30 || fail "a stopped server is left"
+nothing_left "a stopped server"
+
 # killed itself: the server ends all the same
 start sh -c "$waiting" sh 9
 mount=${told#* }
@@ -315,8 +388,31 @@ wait_pid "$server" 10 || fail "the private server outlives its guardian"
 kill -TERM $job
 wait $job
 eq "without a server: exit status" 125 $?
-rmdir "$(dirname "${told#* }")" 2>/dev/null
-rm -rf --one-file-system "${TMPDIR:?}"/ttalloc-run.*
+nothing_left "the guardian is killed"
+# Both are: the next run takes away what they left, and nothing that is another one's.
+start sh -c "$waiting" sh 9
+server=$(server_pid "${told#* }")
+kill -STOP "$server"
+kill -KILL "$(awk '/^PPid:/ { print $2 }' "/proc/$server/status")" $job
+wait $job 2>/dev/null
+kill -KILL "$server" "${told%% *}"
+wait_pid "$server" 10
+wait_pid "${told%% *}" 10
+stale=${told#* }
+is_mounted "$stale" || fail "the server's mount is gone: nothing to take away"
+start sh -c "$waiting" sh 9
+is_mounted "$stale" && fail "a stale mount stays"
+eq "what is stale goes, what is in use stays" "$(basename "$(dirname "${told#* }")")" "$(names "$TMPDIR")"
+first=$job first_told=$told
+start sh -c "$waiting" sh 9
+eq "another one at the same time" 2 "$(names "$TMPDIR" | wc -w)"
+kill -TERM $job $first
+wait $job
+eq "the second" 9 $?
+wait $first
+eq "the first" 9 $?
+[ "$first_told" != "$told" ] || fail "two at once are one"
+nothing_left "what was left is taken away"
 # the server is killed: the command goes on, and it is said
 start sh -c "$waiting" sh 0
 server=$(server_pid "${told#* }")
@@ -327,6 +423,34 @@ wait $job
 eq "the server is killed: exit status" 125 $?
 nothing_left "the server is killed"
 
+# ---- a mount that changes, as its server would do it ----
+F=$T/fake
+mkdir -p "$F/pids/7"
+py -c 'import socket, sys; socket.socket(socket.AF_UNIX).bind(sys.argv[1])' "$T/fake.sock"
+version() { echo "ttalloc 0.1.0 abi 1 pid 1 instance $1 socket $T/fake.sock compat_socket -"; }
+version one >"$F/version"
+columns="device type address size refs pid uid time seq site tag comm"
+echo "# $columns" | tee "$F/allocs" >"$F/pids/7/allocs"
+echo "# reason $columns" >"$F/suspects"
+run 125 --mount "$F" sh -c "echo '$(version two)' >'$F/version'"
+says "^ttalloc run: $F: the ttallocd there is not the one from the start"
+version one >"$F/version"
+# reporting LOST: a command that makes a process of its own, which has lost so many events
+reporting() { echo "echo \"ancestors \$PPID 1
+connected 99999999999.0
+lost $1
+dram_count 0\" >'$F/pids/7/status'"; }
+run 0 --mount "$F" --fail-on-leak sh -c "$(reporting 0)"
+says '^ttalloc run: no leaks; 1 process reported$'
+run 125 --mount "$F" --fail-on-leak sh -c "$(reporting 2)"
+says '^ttalloc run: error: events were lost on their way to ttallocd: '
+run 0 --mount "$F" sh -c "$(reporting 2)"
+says '^events were lost on their way to ttallocd: '
+rm "$T/fake.sock"
+run 125 --mount "$F" sh -c "$touch_it"
+says "^ttalloc run: $T/fake.sock: No such file or directory$"
+eq "no socket: the command did not run" no "$([ -e "$T/it-ran" ] && echo yes || echo no)"
+
 # ---- a shared server: only what is the run's ----
 server_start
 export TTALLOC_MOUNT=$M
@@ -335,7 +459,7 @@ say before alloc 0 dram 0x1000 1000
 sender_start other 144
 sender_kill before
 KEEP=${SENDER_PID[other]}
-run 0 --fail-on-leak true
+run 0 --fail-on-leak --allow-silent true
 run 0 --fail-on-leak -- "$TTALLOC_WORKLOAD" --steps 3 >"$T/out"
 says '^ttalloc run: no leaks; 1 process reported$'
 run 23 --fail-on-leak -- "$TTALLOC_WORKLOAD" --steps 3 --leak 2 >"$T/out"
