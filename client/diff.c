@@ -104,11 +104,16 @@ static int read_file(const char *path, bool *is_dump, struct leak_list *list)
 	/* Behind a NUL, nothing would be read. */
 	if (r == 0 && strlen(text) != length)
 		r = -EPROTO;
-	if (r == 0) {
-		*is_dump = *text != '#';
-		r = *is_dump ? leak_dump_read(list, text) : leak_list_read(list, text);
-	}
-	if (r == -EPROTO)
+	*is_dump = r == 0 && *text != '#';
+	if (r == 0 && *is_dump)
+		r = leak_dump_read(list, text);
+	else if (r == 0)
+		r = text[length - 1] == '\n' ? leak_list_read(list, text) : -ENODATA;
+	if (r == -ENODATA && *is_dump)
+		complain_of(who, path, "not a whole dump: it does not end with the number of its buffers");
+	else if (r == -ENODATA)
+		complain_of(who, path, "not a whole table: it ends in the middle of a line");
+	else if (r == -EPROTO)
 		complain_of(who, path, "neither a dump nor a table of buffers");
 	else if (r < 0)
 		complain(who, path, r);

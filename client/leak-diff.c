@@ -89,23 +89,25 @@ static int take_buffer(const struct dump *d, struct leak_list *list, const char 
 
 int leak_dump_read(struct leak_list *list, const char *text)
 {
+	const size_t before = list->count;
 	struct dump d = { 0 };
+	uint64_t total = UINT64_MAX;
 	size_t length;
 	char *line;
 	int r;
 
 	text += strspn(text, "\n");
 	r = take_title(&d, text);
-	for (; *text && r == 0; text += length + (text[length] == '\n')) {
+	for (; *text && r == 0 && total == UINT64_MAX; text += length + (text[length] == '\n')) {
 		length = strcspn(text, "\n");
 		line = strndup(text, length);
 		if (!line)
 			return -ENOMEM;
-		if (!take_heading(&d, line))
+		if (sscanf(line, "Total remaining buffers: %" SCNu64, &total) != 1 && !take_heading(&d, line))
 			r = take_buffer(&d, list, line);
 		free(line);
 	}
-	return r;
+	return r == 0 && total != list->count - before ? -ENODATA : r;
 }
 
 /* --- which are the same --- */

@@ -18,7 +18,7 @@
 #include "client/leak.h"
 
 /* Takes over the buffers of a file of dumps/. Their sizes are rounded, to a tenth of a KB. 0, -ENOMEM, -EPROTO (it is no
- * dump). */
+ * dump), -ENODATA (it is a part of one: it does not end with the number of its buffers). */
 int leak_dump_read(struct leak_list *list, const char *text);
 
 /* What has become of one group. */

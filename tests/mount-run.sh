@@ -318,6 +318,8 @@ eq "the command is killed" 137 $?
 nothing_left "signals"
 
 # what is sent to the group reaches the command once, whoever is in it
+mkfifo "$T/counted"
+exec {counted}<>"$T/counted"
 counting="import os, signal
 n = 0
 def count(*_):
@@ -325,7 +327,7 @@ def count(*_):
     n += 1
     tell()
 def tell():
-    with open('$T/told', 'w') as told:
+    with open('$T/counted', 'w') as told:
         print(os.getpid(), n, file=told)
 signal.signal(signal.SIGHUP, count)
 signal.signal(signal.SIGUSR2, lambda *_: tell())
@@ -337,22 +339,23 @@ for command in "$PYTHON" "setsid $PYTHON"; do
 	# shellcheck disable=SC2086
 	env --default-signal setsid "$TTALLOC" run $command -c "$counting" </dev/null 2>"$T/err" &
 	job=$!
-	read -r told <"$T/told"
+	read -r -u "$counted" told
 	for round in 1 2; do
 		[ "$command" = "$PYTHON" ] && kill -STOP $job
 		kill -HUP -- -$job
-		read -r told <"$T/told"
+		read -r -u "$counted" told
 		eq "SIGHUP to the group, $command" $round "${told#* }"
 		kill -CONT $job
 		# What comes with a higher number is passed on later.
 		kill -USR2 $job
-		read -r told <"$T/told"
+		read -r -u "$counted" told
 		eq "SIGHUP to the group is not passed on to $command" $round "${told#* }"
 	done
 	kill -USR1 $job
 	wait $job
 	eq "SIGHUP to the group came twice to $command" 2 $?
 done
+exec {counted}<&-
 nothing_left "signals to the group"
 
 # nobody waits for a server that is stopped
@@ -607,6 +610,14 @@ PYTHON
 rc "diff: a missing mark" 125 "$TTALLOC" diff mark:none now 2>"$T/err"
 says "$M/marks/none/allocs: No such file"
 rc "diff: no dump" 125 "$TTALLOC" diff "$M/README" now 2>"$T/err"
+for lines in 1 3 5; do
+	head -n -$lines "$M/dumps/a" >"$T/part"
+	rc "diff: a part of a dump" 125 "$TTALLOC" diff "$T/part" "$M/dumps/b" 2>"$T/err"
+	says "^ttalloc diff: $T/part: not a whole dump: it does not end with the number of its buffers$"
+done
+head -c -1 "$T/allocs.a" >"$T/part"
+rc "diff: a part of a table" 125 "$TTALLOC" diff "$T/part" now 2>"$T/err"
+says "^ttalloc diff: $T/part: not a whole table: it ends in the middle of a line$"
 printf '# device type address size refs pid uid time seq site tag comm\n\0' >"$T/nul"
 rc "diff: a NUL byte" 125 "$TTALLOC" diff "$T/nul" now 2>"$T/err"
 says 'neither a dump nor a table'

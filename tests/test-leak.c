@@ -889,6 +889,8 @@ END_TEST
 
 #define DUMP(time) "\nREMAINING ALLOCATED BUFFERS  2024-11-20 05:55:" time "  ttalloc 0.1.0\n\nDevice 0:\n"
 
+#define DUMP_END(count) "\nTotal remaining buffers: " count "\n"
+
 START_TEST(diff_of_dumps)
 {
 	struct leak_list lists[2];
@@ -904,7 +906,8 @@ START_TEST(diff_of_dumps)
 		  "    - Buffer 0x000040000000: 12.0 KB (PID 5 my%20p, ref_count=1)  allocated 14.3 s ago\n"
 		  "    - Buffer 0x000040003000: 1023 B (PID 5 p, ref_count=1)  allocated 1.0 s ago\n"
 		  "\nDevice 12:\n  L1_SMALL: 1 buffer, 1 MB total\n"
-		  "    - Buffer 0x000040000000: 1.5 KB (PID 5 my%20p, ref_count=1, application)  allocated 1.3 s ago\n",
+		  "    - Buffer 0x000040000000: 1.5 KB (PID 5 my%20p, ref_count=1, application)  allocated 1.3 s ago\n"
+		  DUMP_END("3"),
 		  lists);
 	ck_assert_str_eq(lists[0].leaks[0].comm, "my p");
 	ck_assert_uint_eq(d.device_count, 2);
@@ -925,7 +928,7 @@ START_TEST(diff_of_a_dump_and_a_table)
 
 	make_diff(&d, DUMP("04") "  DRAM: 3 buffers, 0.1 MB total\n"
 		  "    - Buffer 0x40: 29.3 KB (PID 5 p, ref_count=1)  allocated 4.0 s ago\n"
-		  "    - Buffer 0x80: 29.3 KB (PID 5 p, ref_count=1)  allocated 4.0 s ago\n",
+		  "    - Buffer 0x80: 29.3 KB (PID 5 p, ref_count=1)  allocated 4.0 s ago\n" DUMP_END("2"),
 		  ALLOCS "0 dram 0x40 30000 1 5 0 1732082100.500000 1 " SITE_A " - p\n"
 		  "0 dram 0x80 31000 1 5 0 1732082100.500000 2 " SITE_A " - p\n", lists);
 	ck_assert_uint_eq(d.total.came.count, 0);
@@ -946,9 +949,31 @@ START_TEST(what_is_no_dump_is_refused)
 	/* nothing that could be taken for a buffer */
 	ck_assert_int_eq(leak_dump_read(&list, DUMP("04") "    - Buffer 0x40: 1 B (PID 5 p, ref_count=1)\n"
 					       "  DRAM:\n    - Buffer 0x40: -1 B (PID 5 p, ref_count=1)\n"
-					       "    - Buffer 0x40: x\n    - Buffer"), 0);
+					       "    - Buffer 0x40: x\n    - Buffer\n" DUMP_END("0")), 0);
 	ck_assert_uint_eq(list.count, 0);
 	leak_list_free(&list);
+}
+END_TEST
+
+START_TEST(a_part_of_a_dump_is_refused)
+{
+	static const char *const parts[] = {
+		DUMP("04"),
+		DUMP("04") "  DRAM:\n    - Buffer 0x40: 1 B (PID 5 p, ref_count=1)\n",
+		DUMP("04") "  DRAM:\n    - Buffer 0x40: 1 B (PID 5 p, ref_count=1)\n" DUMP_END("2"),
+		DUMP("04") "  DRAM:\n    - Buffer 0x40: 1 B (PID 5 p, ref_count=1)\n" DUMP_END("0"),
+		DUMP("04") "  DRAM:\n    - Buffer 0x40: 1 B (PID 5 p, ref_count=1)\n\nTotal remaining buffers: ",
+		DUMP("04") "  DRAM:\n    - Buffer 0x40: 1 B (PID 5 p, ref_count=1)\n"
+			   "... cut: 100 more bytes, in the server's log\n",
+	};
+	struct leak_list list;
+	size_t i;
+
+	for (i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
+		list = (struct leak_list){ 0 };
+		ck_assert_msg(leak_dump_read(&list, parts[i]) == -ENODATA, "%s", parts[i]);
+		leak_list_free(&list);
+	}
 }
 END_TEST
 
@@ -965,7 +990,7 @@ int main(void)
 		baseline_goes_by_names_when_numbers_changed, a_large_baseline_is_read, bad_baselines_tell_their_line,
 		names_are_found_by_conditions,
 		names_of_devices, bad_names_tell_their_line, our_names, reports, escapes, diff_of_tables, diff_of_dumps,
-		diff_of_a_dump_and_a_table, what_is_no_dump_is_refused,
+		diff_of_a_dump_and_a_table, what_is_no_dump_is_refused, a_part_of_a_dump_is_refused,
 	};
 	size_t i;
 	int failed;
