@@ -365,7 +365,10 @@ kill -STOP "$server"
 kill -TERM "${told%% *}"
 while [ -e "/proc/${told%% *}" ]; do :; done
 kill -INT $job
-wait_pid $job 30 || fail "it waits for a stopped server"
+wait_pid $job 30 || {
+	fail "it waits for a stopped server"
+	kill -CONT "$server"
+}
 wait $job
 eq "interrupted while it reports" 130 $?
 wait_pid "$server" 30 || fail "a stopped server is left"
