@@ -75,6 +75,12 @@ static int print_help(const struct leak_options *o)
 	return 1;
 }
 
+/* Of the option that getopt_long() stumbled over: only one that it knows has a number. */
+static bool takes_no_value(char *const *argv)
+{
+	return optopt != 0 && strncmp(argv[optind - 1], "--", 2) == 0;
+}
+
 int leak_options_parse(struct leak_options *o, int argc, char **argv, const char *letters, const struct option *options)
 {
 	int c, r = 0;
@@ -86,7 +92,8 @@ int leak_options_parse(struct leak_options *o, int argc, char **argv, const char
 		else if (c == ':')
 			r = complain_usage(o->who, "no value for", cmd_option(argv));
 		else if (c == '?')
-			r = complain_usage(o->who, "unknown option", cmd_option(argv));
+			r = complain_usage(o->who, takes_no_value(argv) ? "no value goes with" : "unknown option",
+					   cmd_option(argv));
 		else if (c != 0)
 			r = take_option(o, c, optarg);
 	}
@@ -191,7 +198,8 @@ static int read_own_known(struct leak_check *c)
 		return 0;
 	if (r < 0)
 		return -ENOMEM;
-	r = read_rules(c, path, read_known);
+	/* Whoever runs as somebody else has often still the other one's HOME. */
+	r = access(path, R_OK) == 0 ? read_rules(c, path, read_known) : 0;
 	free(path);
 	return r == -ENOENT ? 0 : r;
 }

@@ -22,6 +22,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "client/complain.h"
 #include "client/private-server.h"
 #include "client/ttalloc-proto.h"
 
@@ -108,13 +109,16 @@ static void lock_directory(struct private_server *s)
 
 static int make_directory(struct private_server *s)
 {
+	int r;
+
 	s->directory = in_directory(temporary(), NAME RANDOM);
 	if (!s->directory)
 		return -ENOMEM;
 	if (!mkdtemp(s->directory)) {
+		r = -errno;
 		free(s->directory);
 		s->directory = NULL;
-		return -errno;
+		return r;
 	}
 	lock_directory(s);
 	return name_files(s);
@@ -416,6 +420,17 @@ int private_server_end(struct private_server *s, const char *who)
 	return failed ? -EIO : 0;
 }
 
+static void tell_why(const struct private_server *s, const char *who, int error)
+{
+	fprintf(stderr, "%s: ", who);
+	if (error == -ECHILD) {
+		fputs("no private server: ", stderr);
+		copy_log(s);
+	} else {
+		complain_of("no private server", s->directory ? s->directory : temporary(), strerror(-error));
+	}
+}
+
 int private_server_start(struct private_server *s, const char *who)
 {
 	char *program = find_program();
@@ -430,13 +445,8 @@ int private_server_start(struct private_server *s, const char *who)
 		if (r == 0)
 			break;
 		end_guardian(s);
-		if (tries == 1) {
-			fprintf(stderr, "%s: no private server: ", who);
-			if (r == -ECHILD)
-				copy_log(s);
-			else
-				fprintf(stderr, "%s\n", strerror(-r));
-		}
+		if (tries == 1)
+			tell_why(s, who, r);
 		forget(s);
 	}
 	free(program);

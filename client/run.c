@@ -285,6 +285,23 @@ static int check_server(const struct run *run)
 	return r;
 }
 
+/* Orphans are children of a subreaper. Where the kernel does not list children, nobody is told. */
+static bool left_running(const struct run *run)
+{
+	char path[64];
+	bool any = false;
+	FILE *file;
+	int pid;
+
+	snprintf(path, sizeof(path), "/proc/self/task/%d/children", (int)getpid());
+	file = fopen(path, "re");
+	while (file && !any && fscanf(file, "%d", &pid) == 1)
+		any = pid != run->server.guardian;
+	if (file)
+		fclose(file);
+	return any;
+}
+
 /* An absence of leaks says nothing if there is less to see than there was. Who asks to fail then, or to know from now on what
  * leaks, is not to be told that all is well. */
 static void find_gaps(struct run *run)
@@ -303,6 +320,8 @@ static void find_gaps(struct run *run)
 		run->report.error = gap;
 	else if (gap)
 		leak_report_note(&run->report, gap);
+	if (left_running(run))
+		leak_report_note(&run->report, "the command has left processes running, which were not waited for");
 }
 
 /* As leak_check_report(). */

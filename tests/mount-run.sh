@@ -95,6 +95,11 @@ says '^ttalloc run: 2 buffers, 8192 bytes \(8.0 KiB\) leaked at 1 place; 1 proce
 run 23 --fail-on-leak "$TTALLOC_WORKLOAD" --steps 3 --leak 2 >"$T/out"
 run 7 --exit-code 7 "$TTALLOC_WORKLOAD" --steps 3 --leak 2 >"$T/out"
 run 3 sh -c 'exit 3'
+says_not 'has left processes running'
+# shellcheck disable=SC2016
+run 0 sh -c '"$0" -c "import signal; signal.pause()" >/dev/null 2>&1 & echo $!' "$PYTHON" >"$T/out"
+says '^the command has left processes running, which were not waited for$'
+kill "$(cat "$T/out")"
 run 3 --fail-on-leak sh -c "$(leak 3 100); exit 3"
 says '^ttalloc run: 3 buffers, 300 bytes leaked at 1 place'
 run 137 --fail-on-leak sh -c 'kill -KILL $$'
@@ -107,6 +112,10 @@ run 126 "$T"
 : >"$T/no-program"
 run 126 "$T/no-program"
 nothing_left "statuses"
+run 125 --fail-on-leak=yes true
+says '^ttalloc run: no value goes with --fail-on-leak=yes; see --help$'
+TMPDIR=$T/nowhere run 125 true
+says "^ttalloc run: no private server: $T/nowhere: No such file or directory$"
 for bad in --nonsense --report --exit-code=0 --exit-code=x --exit-code=256 --format=html; do
 	run 125 $bad
 done
@@ -552,7 +561,9 @@ if [ "$ROOT" = yes ]; then
 	mkdir "$T/theirs"
 	seq 1000 >"$T/theirs/report"
 	chmod 666 "$T/theirs/report"
-	as_nobody "$TTALLOC" leaks --mount "$M" --report "$T/theirs/report" 2>"$T/err"
+	# (with the HOME of somebody else)
+	mkdir -m 700 "$T/home"
+	HOME=$T/home as_nobody "$TTALLOC" leaks --mount "$M" --report "$T/theirs/report" 2>"$T/err"
 	eq "written in place" "ttalloc leaks: 2 buffers, 8192 bytes (8.0 KiB) leaked at 1 place report" \
 		"$(tail -n 1 "$T/theirs/report") $(names "$T/theirs")"
 	as_nobody "$TTALLOC" leaks --mount "$M" --report "$T/theirs/new" 2>"$T/err"
