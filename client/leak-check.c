@@ -24,7 +24,7 @@ static const char common_help[] =
 	"  --write-baseline FILE  make such a file of what leaks now, and fail because of none\n"
 	"  --suppressions FILE    lines leak:PATTERN, as for LeakSanitizer: count, but do not report\n"
 	"  --known FILE           more rules that say what a leak probably is\n"
-	"  --fail-on-leak         exit with 23 when something leaks\n"
+	"  --fail-on-leak         exit with 23 when something leaks, with 125 when that cannot be known\n"
 	"  --exit-code N          the same with another status, 1 to 255\n";
 
 /* --- options --- */

@@ -276,7 +276,7 @@ static int check_server(const struct run *run)
 	int r = mount_open(&now, run->mount.path);
 
 	if (r < 0)
-		return complain(who, run->mount.path, r);
+		return leak_no_mount(&run->settings->leak, run->mount.path, r);
 	if (strcmp(now.instance, run->mount.instance) != 0) {
 		complain_of(who, run->mount.path, "the ttallocd there is not the one from the start: what that one knew is lost");
 		r = -ENOTCONN;

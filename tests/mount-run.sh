@@ -449,6 +449,8 @@ echo "# $columns" | tee "$F/allocs" >"$F/pids/7/allocs"
 echo "# reason $columns" >"$F/suspects"
 run 125 --mount "$F" sh -c "echo '$(version two)' >'$F/version'"
 says "^ttalloc run: $F: the ttallocd there is not the one from the start"
+run 125 --mount "$F" rm "$F/version"
+says "^ttalloc run: no ttallocd at $F: No such file or directory$"
 version one >"$F/version"
 # reporting LOST: a command that makes a process of its own, which has lost so many events
 reporting() { echo "echo \"ancestors \$PPID 1
