@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later
  *
- * complain.h - what a command says on standard error, "WHO: WHAT: WHY". WHAT and words are of others (names of files and
- * commands, arguments), so a terminal is not shown what it would take for a command.
+ * complain.h - what a command says on standard error, "WHO: WHAT: WHY". WHAT and words are of others (names of files
+ * and commands, arguments), so a terminal is not shown what it would take for a command.
  */
 #ifndef CLIENT_COMPLAIN_H
 #define CLIENT_COMPLAIN_H

@@ -81,7 +81,8 @@ static bool takes_no_value(char *const *argv)
 	return optopt != 0 && strncmp(argv[optind - 1], "--", 2) == 0;
 }
 
-int leak_options_parse(struct leak_options *o, int argc, char **argv, const char *letters, const struct option *options)
+int leak_options_parse(struct leak_options *o, int argc, char **argv, const char *letters,
+		       const struct option *options)
 {
 	int c, r = 0;
 
@@ -238,7 +239,8 @@ static int check_names(const struct leak_options *o)
 
 	for (i = 0; i < 2; i++)
 		for (j = i + 1; j < count; j++) {
-			if (!files[i].path || !files[j].path || !is_one(files[i].path, files[j].path) || (i == 1 && j == 2))
+			if (!files[i].path || !files[j].path || (i == 1 && j == 2) ||
+			    !is_one(files[i].path, files[j].path))
 				continue;
 			fprintf(stderr, "%s: %s and %s are the same file: ", o->who, files[i].option, files[j].option);
 			escape_print(stderr, files[j].path);

@@ -3,8 +3,8 @@
  * leak-check.h - what `ttalloc run` and `ttalloc leaks` have in common: the options about leaks, the files that they
  * name, the report, and the exit status.
  *
- * Files are read, and looked at whether they can be written, before anything else happens, so that a run is not lost because
- * of a name. They are written at the end, whole or not at all. All complaints go to standard error.
+ * Files are read, and looked at whether they can be written, before anything else happens, so that a run is not lost
+ * because of a name. They are written at the end, whole or not at all. All complaints go to standard error.
  */
 #ifndef CLIENT_LEAK_CHECK_H
 #define CLIENT_LEAK_CHECK_H
@@ -49,9 +49,10 @@ enum {
 	{ "exit-code", required_argument, NULL, LEAK_EXIT_CODE }, \
 	{ "help", no_argument, NULL, LEAK_HELP }
 
-/* `letters` and `options` as for getopt_long(); the latter has LEAK_LONG_OPTIONS in it. 0: go on at argv[optind]; 1: done,
- * exit successfully; -EINVAL: said why. */
-int leak_options_parse(struct leak_options *o, int argc, char **argv, const char *letters, const struct option *options);
+/* `letters` and `options` as for getopt_long(); the latter has LEAK_LONG_OPTIONS in it. 0: go on at argv[optind]; 1:
+ * done, exit successfully; -EINVAL: said why. */
+int leak_options_parse(struct leak_options *o, int argc, char **argv, const char *letters,
+		       const struct option *options);
 /* Says that there is no ttallocd at a path. Returns the error. */
 int leak_no_mount(const struct leak_options *o, const char *path, int error);
 

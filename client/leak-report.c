@@ -397,7 +397,8 @@ static void json_command(FILE *out, const struct leak_report *r)
 			fputs(", ", out);
 		escape_json(out, *word);
 	}
-	fprintf(out, "],\n  \"status\": %d,\n  \"private\": %s,\n  \"processes\": %" PRIu64 ",\n  \"lost_events\": %" PRIu64,
+	fprintf(out, "],\n  \"status\": %d,\n  \"private\": %s,\n  \"processes\": %" PRIu64
+		     ",\n  \"lost_events\": %" PRIu64,
 		r->status, r->is_private ? "true" : "false", r->processes, r->lost);
 	json_sum(out, "unattributed", &r->strangers);
 	json_sum(out, "others", &r->others);
@@ -576,7 +577,8 @@ static void junit_command(FILE *out, const struct leak_report *r)
 	escape_xml(out, r->command ? r->command[0] : "leaks");
 	fputs("\" time=\"0\"", out);
 	if (r->status) {
-		fprintf(out, ">\n      <failure type=\"status\" message=\"exit status %d\"/>\n    </testcase>\n", r->status);
+		fprintf(out, ">\n      <failure type=\"status\" message=\"exit status %d\"/>\n    </testcase>\n",
+			r->status);
 	} else if (r->error) {
 		fputs(">\n      <error type=\"tracking\" message=\"", out);
 		escape_xml(out, r->error);
@@ -594,8 +596,8 @@ static void write_junit(FILE *out, const struct leak_report *r)
 
 	fputs("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites>\n  <testsuite name=\"", out);
 	escape_xml(out, r->who);
-	fprintf(out, "\" tests=\"%zu\" failures=\"%" PRIu64 "\" errors=\"%d\" skipped=\"%" PRIu64 "\" time=\"0\">\n", cases,
-		failing + (r->status != 0), r->error && !r->status, r->groups->count - failing);
+	fprintf(out, "\" tests=\"%zu\" failures=\"%" PRIu64 "\" errors=\"%d\" skipped=\"%" PRIu64 "\" time=\"0\">\n",
+		cases, failing + (r->status != 0), r->error && !r->status, r->groups->count - failing);
 	junit_properties(out, r);
 	junit_command(out, r);
 	for (i = 0; i < r->groups->count; i++)

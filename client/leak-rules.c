@@ -350,8 +350,8 @@ static size_t without_tag(const char *key)
 	return at ? (size_t)(at - key) : strlen(key);
 }
 
-/* What entries and groups have to have in common, most exact first. An entry without a tag, as they were once, is for all
- * tags that have none of their own. */
+/* What entries and groups have to have in common, most exact first. An entry without a tag, as they were once, is for
+ * all tags that have none of their own. */
 enum step { BY_KEY, BY_KEY_ANY_TAG, BY_NAMES, BY_NAMES_ANY_TAG, STEPS };
 
 /* An entry or a group, and what it goes by in one step. */
@@ -400,7 +400,8 @@ static size_t items_make(struct item *items, enum step step, struct baseline *b,
 
 	for (i = 0; i < b->count; i++) {
 		e = &b->list[i];
-		if (!e->by_key && any_tag == !e->key[without_tag(e->key)] && item_make(&items[n], step, e->key, e->names))
+		if (!e->by_key && any_tag == !e->key[without_tag(e->key)] &&
+		    item_make(&items[n], step, e->key, e->names))
 			items[n++].entry = e;
 	}
 	for (i = 0; i < groups->count; i++) {

@@ -3,10 +3,10 @@
  * leak.h - buffers that are held and should not be, as read from the mount's tables, and the call sites that they are
  * grouped by.
  *
- * Buffers with a call site are one group per site, type and tag: all that Python allocates comes from the same C function,
- * and the tag tells its lines apart. Others are grouped by device, type, class of size (a power of two and what is below
- * the next) and tag. The key of a group, SITE/TYPE/TAG or deviceN/TYPE/MIN..MAX/TAG, is the same in every run; without a
- * tag it ends with `-`.
+ * Buffers with a call site are one group per site, type and tag: all that Python allocates comes from the same C
+ * function, and the tag tells its lines apart. Others are grouped by device, type, class of size (a power of two and
+ * what is below the next) and tag. The key of a group, SITE/TYPE/TAG or deviceN/TYPE/MIN..MAX/TAG, is the same in every
+ * run; without a tag it ends with `-`.
  *
  * Pure but for memory: text in, structs out. Strings in a struct leak belong to the list.
  */

@@ -24,7 +24,8 @@ struct target {
 /* What the shell has opened as standard output is not ours to replace: others write into it, too. */
 static bool is_open_file(const char *path)
 {
-	return strncmp(path, "/dev/std", 8) == 0 || strncmp(path, "/dev/fd/", 8) == 0 || strncmp(path, "/proc/", 6) == 0;
+	return strncmp(path, "/dev/std", 8) == 0 || strncmp(path, "/dev/fd/", 8) == 0 ||
+	       strncmp(path, "/proc/", 6) == 0;
 }
 
 static int target_find(struct target *t, const char *path)
@@ -69,7 +70,8 @@ static int open_beside(const struct target *t, char **namep)
 /* Whether an error means that there can be nothing beside it, which may itself be written all the same. */
 static bool is_in_place(const struct target *t, int error)
 {
-	return t->exists && (error == -EACCES || error == -EPERM || error == -EROFS || error == -EBUSY || error == -EXDEV);
+	return t->exists && (error == -EACCES || error == -EPERM || error == -EROFS || error == -EBUSY ||
+			     error == -EXDEV);
 }
 
 int output_check(const char *path)

@@ -94,8 +94,8 @@ static int name_files(struct private_server *s)
 	return s->mount && s->socket ? 0 : -ENOMEM;
 }
 
-/* Whoever lives here holds the lock: of whom has lost it, nothing is needed any more. It has its name only when it is held.
- * Where there are no locks there is none, and nothing is taken away but by its owner. */
+/* Whoever lives here holds the lock: of whom has lost it, nothing is needed any more. It has its name only when it is
+ * held. Where there are no locks there is none, and nothing is taken away but by its owner. */
 static void lock_directory(struct private_server *s)
 {
 	char *unlocked = in_directory(s->directory, "lock.new"), *name = in_directory(s->directory, "lock");

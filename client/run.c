@@ -187,7 +187,8 @@ static _Noreturn void exec_command(const struct run *run, int tell)
 	char **command = run->settings->command;
 	int error;
 
-	if (setenv("TTALLOC_SOCKET", run->sockets[0].path, 1) == 0 && setenv("TTALLOC_MOUNT", run->mount.path, 1) == 0 &&
+	if (setenv("TTALLOC_SOCKET", run->sockets[0].path, 1) == 0 &&
+	    setenv("TTALLOC_MOUNT", run->mount.path, 1) == 0 &&
 	    setenv("TT_ALLOC_TRACKING_ENABLED", "1", 1) == 0 && sigprocmask(SIG_SETMASK, &run->mask, NULL) == 0)
 		execvp(command[0], command);
 	error = errno;
@@ -278,7 +279,8 @@ static int check_server(const struct run *run)
 	if (r < 0)
 		return leak_no_mount(&run->settings->leak, run->mount.path, r);
 	if (strcmp(now.instance, run->mount.instance) != 0) {
-		complain_of(who, run->mount.path, "the ttallocd there is not the one from the start: what that one knew is lost");
+		complain_of(who, run->mount.path,
+			    "the ttallocd there is not the one from the start: what that one knew is lost");
 		r = -ENOTCONN;
 	}
 	mount_close(&now);
@@ -302,8 +304,8 @@ static bool left_running(const struct run *run)
 	return any;
 }
 
-/* An absence of leaks says nothing if there is less to see than there was. Who asks to fail then, or to know from now on what
- * leaks, is not to be told that all is well. */
+/* An absence of leaks says nothing if there is less to see than there was. Who asks to fail when something leaks, or for
+ * what leaks as a baseline, is not to be told that all is well. */
 static void find_gaps(struct run *run)
 {
 	static const char silent[] =
@@ -314,8 +316,8 @@ static void find_gaps(struct run *run)
 			  run->report.processes == 0 && !run->settings->allow_silent ? silent : NULL;
 
 	if (is_gone(&run->sockets[0]) || is_gone(&run->sockets[1]))
-		run->report.error = "the socket of ttallocd was removed while the command ran: what was started then could not "
-				    "report";
+		run->report.error = "the socket of ttallocd was removed while the command ran: what was started then could "
+				    "not report";
 	else if (o->fail || o->write_baseline)
 		run->report.error = gap;
 	else if (gap)

@@ -79,8 +79,8 @@ bool witness_saw(struct witness *w, int signal)
 	const uint64_t bit = UINT64_C(1) << (signal - 1);
 	uint64_t set;
 
-	/* A group gets a signal one process after the other. Meanwhile the kernel changes no group: where this has come back
-	 * from, whatever it says, all have got it. */
+	/* A group gets a signal one process after the other. Meanwhile the kernel changes no group: when this has come
+	 * back, whatever it says, all have got it. */
 	setpgid(0, getpgrp());
 	set = w->pid ? pending(w->pid) : 0;
 	if (set & bit)
