@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "client/complain.h"
 #include "client/escape.h"
 #include "client/leak-diff.h"
 #include "client/mount.h"
@@ -30,12 +31,6 @@ struct side {
 };
 
 /* --- options --- */
-
-static int bad_usage(const char *what, const char *word)
-{
-	fprintf(stderr, "%s: %s %s; see --help\n", who, what, word);
-	return -EINVAL;
-}
 
 static int print_help(void)
 {
@@ -69,15 +64,15 @@ static int parse_options(int argc, char **argv, struct settings *s)
 		else if (c == FORMAT && (strcmp(optarg, "json") == 0 || strcmp(optarg, "text") == 0))
 			s->json = *optarg == 'j';
 		else if (c == FORMAT)
-			return bad_usage("--format: neither text nor json:", optarg);
+			return complain_usage(who, "--format is text or json, not", optarg);
 		else
-			return c == ':' ? bad_usage("no value for", cmd_option(argv)) :
-					  bad_usage("unknown option", cmd_option(argv));
+			return c == ':' ? complain_usage(who, "no value for", cmd_option(argv)) :
+					  complain_usage(who, "unknown option", cmd_option(argv));
 	}
 	if (optind == argc)
-		return bad_usage("nothing to compare", "is given");
+		return complain_usage(who, "nothing to compare", "is given");
 	if (argc - optind > 2)
-		return bad_usage("unexpected", argv[optind + 2]);
+		return complain_usage(who, "unexpected", argv[optind + 2]);
 	s->name[0] = argv[optind];
 	s->name[1] = argc - optind == 2 ? argv[optind + 1] : "now";
 	return 0;
@@ -102,17 +97,26 @@ static int path_of(const struct settings *s, const char *name, char **pathp)
 /* Takes what is in a file into the list. 0, or -errno that was complained of. */
 static int read_file(const char *path, bool *is_dump, struct leak_list *list)
 {
+	size_t length = 0;
 	char *text = NULL;
-	int r = read_whole(path, &text);
+	int r = read_whole(path, &text, &length);
 
-	if (r == 0) {
-		*is_dump = *text != '#';
-		r = *is_dump ? leak_dump_read(list, text) : leak_list_read(list, text);
-	}
-	if (r == -EPROTO)
-		fprintf(stderr, "%s: %s is neither a dump nor a table of buffers\n", who, path);
+	/* Behind a NUL, nothing would be read. */
+	if (r == 0 && strlen(text) != length)
+		r = -EPROTO;
+	*is_dump = r == 0 && *text != '#';
+	if (r == 0 && *is_dump)
+		r = leak_dump_read(list, text);
+	else if (r == 0)
+		r = text[length - 1] == '\n' ? leak_list_read(list, text) : -ENODATA;
+	if (r == -ENODATA && *is_dump)
+		complain_of(who, path, "not a whole dump: it does not end with the number of its buffers");
+	else if (r == -ENODATA)
+		complain_of(who, path, "not a whole table: it ends in the middle of a line");
+	else if (r == -EPROTO)
+		complain_of(who, path, "neither a dump nor a table of buffers");
 	else if (r < 0)
-		fprintf(stderr, "%s: %s: %s\n", who, path, strerror(-r));
+		complain(who, path, r);
 	free(text);
 	return r;
 }
@@ -175,7 +179,7 @@ static int read_side(const struct settings *s, const char *name, struct side *si
 	if (r == 0)
 		r = read_file(path, &side->is_dump, &side->list);
 	else
-		fprintf(stderr, "%s: %s: %s\n", who, name, strerror(-r));
+		complain(who, name, r);
 	free(path);
 	return r;
 }
@@ -189,9 +193,18 @@ static void print_change(int width, uint64_t before, uint64_t after)
 	printf(" %*" PRIu64 " %c%-12" PRIu64, width, after, less ? '-' : '+', less ? before - after : after - before);
 }
 
+/* Up to where the numbers begin, if it is no longer than that. */
+static void print_key(const char *key)
+{
+	const int room = 44 - (int)strlen(key);
+
+	escape_print(stdout, key);
+	printf("%*s", room > 0 ? room : 0, "");
+}
+
 static void print_row(const struct diff_row *row)
 {
-	printf("%-44s", row->key);
+	print_key(row->key);
 	print_change(8, row->before.count, row->after.count);
 	print_change(16, row->before.bytes, row->after.bytes);
 	printf("  came %" PRIu64 ", went %" PRIu64, row->came.count, row->went.count);
@@ -210,11 +223,6 @@ static void print_where(const struct stacks *stacks, const struct leak *leak)
 			continue;
 		printf("    #%zu ", i);
 		escape_print(stdout, stack->frames[i].function);
-		putchar('\n');
-	}
-	if (strcmp(leak->tag, "-") != 0) {
-		fputs("    tag ", stdout);
-		escape_print(stdout, leak->tag);
 		putchar('\n');
 	}
 }
@@ -254,7 +262,7 @@ static void json_sum(const char *key, const struct leak_sum *sum)
 static void json_row(const struct diff_row *row)
 {
 	fputs("{\"key\": ", stdout);
-	escape_json(stdout, row->key);
+	escape_json(stdout, row->key ? row->key : "");
 	json_sum("before", &row->before);
 	json_sum("after", &row->after);
 	json_sum("came", &row->came);

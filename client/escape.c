@@ -28,21 +28,31 @@ static size_t utf8_length(const unsigned char *s, size_t length)
 	return c < least[n] || c > 0x10ffff || (c >= 0xd800 && c < 0xe000) ? 0 : n;
 }
 
-/* Whatever is in a log, or in the name of one, a terminal must not take it for a command. */
-void escape_print(FILE *out, const char *text)
+static void print(FILE *out, const char *text, const char *also)
 {
 	const unsigned char *s = (const unsigned char *)text;
 	size_t length = strlen(text), n;
 
 	for (; length > 0; s += n, length -= n) {
 		n = utf8_length(s, length);
-		if (n > 1 ? s[0] == 0xc2 && s[1] < 0xa0 : n == 0 || *s < ' ' || *s == 0x7f) {
+		if (n > 1 ? s[0] == 0xc2 && s[1] < 0xa0 : n == 0 || *s < ' ' || *s == 0x7f || strchr(also, *s)) {
 			fprintf(out, "%%%02X", *s);
 			n = 1;
 		} else {
 			fwrite(s, 1, n, out);
 		}
 	}
+}
+
+/* Whatever is in a log, or in the name of one, a terminal must not take it for a command. */
+void escape_print(FILE *out, const char *text)
+{
+	print(out, text, "");
+}
+
+void escape_word(FILE *out, const char *text)
+{
+	print(out, text, " %");
 }
 
 void escape_json(FILE *out, const char *text)

@@ -12,6 +12,8 @@
 
 /* For people: control characters as %XX, the rest as it is. */
 void escape_print(FILE *out, const char *text);
+/* As one word, like the mount: what escape_print() escapes, and blanks and `%`. */
+void escape_word(FILE *out, const char *text);
 /* With its quotes. */
 void escape_json(FILE *out, const char *text);
 /* For content and for attributes in double quotes. Control characters, which XML cannot have, become U+FFFD. */

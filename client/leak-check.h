@@ -3,8 +3,8 @@
  * leak-check.h - what `ttalloc run` and `ttalloc leaks` have in common: the options about leaks, the files that they
  * name, the report, and the exit status.
  *
- * Files are opened before anything else happens, so that a run is not lost because of a name. All complaints go to
- * standard error.
+ * Files are read, and looked at whether they can be written, before anything else happens, so that a run is not lost
+ * because of a name. They are written at the end, whole or not at all. All complaints go to standard error.
  */
 #ifndef CLIENT_LEAK_CHECK_H
 #define CLIENT_LEAK_CHECK_H
@@ -19,6 +19,8 @@
 
 struct leak_options {
 	const char *who;            /* "ttalloc run" */
+	const char *help;           /* what --help prints in front of the common options, and behind them */
+	const char *own_help;
 	const char *mount;
 	enum leak_format format;
 	const char *report;
@@ -30,10 +32,10 @@ struct leak_options {
 	int exit_code;
 };
 
-/* Numbers of the options for getopt_long(); a command's own come behind. */
+/* Numbers of the options for getopt_long(). A command's own are flags of it, which it sets by itself. */
 enum {
 	LEAK_MOUNT = 1, LEAK_FORMAT, LEAK_REPORT, LEAK_BASELINE, LEAK_WRITE_BASELINE, LEAK_SUPPRESSIONS, LEAK_KNOWN,
-	LEAK_FAIL, LEAK_EXIT_CODE, LEAK_OPTIONS_END,
+	LEAK_FAIL, LEAK_EXIT_CODE, LEAK_HELP, LEAK_OPTIONS_END,
 };
 #define LEAK_LONG_OPTIONS \
 	{ "mount", required_argument, NULL, LEAK_MOUNT }, \
@@ -44,16 +46,18 @@ enum {
 	{ "suppressions", required_argument, NULL, LEAK_SUPPRESSIONS }, \
 	{ "known", required_argument, NULL, LEAK_KNOWN }, \
 	{ "fail-on-leak", no_argument, NULL, LEAK_FAIL }, \
-	{ "exit-code", required_argument, NULL, LEAK_EXIT_CODE }
-extern const char leak_options_help[];
+	{ "exit-code", required_argument, NULL, LEAK_EXIT_CODE }, \
+	{ "help", no_argument, NULL, LEAK_HELP }
 
-/* Takes one option. 0; -EINVAL: said why; 1: it is not one of these. */
-int leak_option(struct leak_options *o, int c, const char *value);
+/* `letters` and `options` as for getopt_long(); the latter has LEAK_LONG_OPTIONS in it. 0: go on at argv[optind]; 1:
+ * done, exit successfully; -EINVAL: said why. */
+int leak_options_parse(struct leak_options *o, int argc, char **argv, const char *letters,
+		       const struct option *options);
+/* Says that there is no ttallocd at a path. Returns the error. */
+int leak_no_mount(const struct leak_options *o, const char *path, int error);
 
 struct leak_check {
 	const struct leak_options *options;
-	FILE *report;               /* NULL: the report goes to the command's usual place */
-	FILE *new_baseline;
 	bool has_baseline;
 	struct baseline baseline;
 	struct suppressions suppressions;

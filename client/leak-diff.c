@@ -89,23 +89,25 @@ static int take_buffer(const struct dump *d, struct leak_list *list, const char 
 
 int leak_dump_read(struct leak_list *list, const char *text)
 {
+	const size_t before = list->count;
 	struct dump d = { 0 };
+	uint64_t total = UINT64_MAX;
 	size_t length;
 	char *line;
 	int r;
 
 	text += strspn(text, "\n");
 	r = take_title(&d, text);
-	for (; *text && r == 0; text += length + (text[length] == '\n')) {
+	for (; *text && r == 0 && total == UINT64_MAX; text += length + (text[length] == '\n')) {
 		length = strcspn(text, "\n");
 		line = strndup(text, length);
 		if (!line)
 			return -ENOMEM;
-		if (!take_heading(&d, line))
+		if (sscanf(line, "Total remaining buffers: %" SCNu64, &total) != 1 && !take_heading(&d, line))
 			r = take_buffer(&d, list, line);
 		free(line);
 	}
-	return r;
+	return r == 0 && total != list->count - before ? -ENODATA : r;
 }
 
 /* --- which are the same --- */
@@ -160,13 +162,36 @@ struct rows {
 	size_t count;
 };
 
-typedef void make_key(const struct leak *leak, char key[LEAK_KEY_SIZE]);
+/* What a row is of: an order of leaks, and the name of those that are equal in it. */
+struct kind {
+	int (*compare)(const void *left, const void *right);  /* of rows */
+	char *(*key)(const struct leak *leak);
+};
 
-/* In the order of devices and types. */
-static void device_key(const struct leak *leak, char key[LEAK_KEY_SIZE])
+static int compare_devices(const void *left, const void *right)
 {
-	snprintf(key, LEAK_KEY_SIZE, "device%" PRIu32 "/%.15s", leak->device, leak->type);
+	const struct diff_row *a = left, *b = right;
+	int r = COMPARE(a->leak->device, b->leak->device);
+
+	return r ? r : COMPARE(type_number(a->leak->type), type_number(b->leak->type));
 }
+
+static char *device_key(const struct leak *leak)
+{
+	char *key;
+
+	return asprintf(&key, "device%" PRIu32 "/%s", leak->device, leak->type) < 0 ? NULL : key;
+}
+
+static int compare_groups(const void *left, const void *right)
+{
+	const struct diff_row *a = left, *b = right;
+
+	return leak_compare_groups(a->leak, b->leak);
+}
+
+static const struct kind device_kind = { compare_devices, device_key };
+static const struct kind group_kind = { compare_groups, leak_key };
 
 static void sum_add(struct leak_sum *sum, const struct leak_sum *more)
 {
@@ -193,18 +218,14 @@ static bool is_resized(const struct leak *a, const struct leak *b)
 }
 
 /* One row of each leak that is in one list only, or moved to another group, and one for each pair. */
-static void rows_add(struct rows *rows, make_key *make, const struct leak *before, const struct leak *after)
+static void rows_add(struct rows *rows, const struct kind *kind, const struct leak *before, const struct leak *after)
 {
+	const struct diff_row other = { .leak = before };
 	struct diff_row row = { .leak = after ? after : before };
-	char other[LEAK_KEY_SIZE];
 
-	make(row.leak, row.key);
-	if (before && after) {
-		make(before, other);
-		if (strcmp(other, row.key) != 0) {
-			rows_add(rows, make, before, NULL);
-			before = NULL;
-		}
+	if (before && after && kind->compare(&row, &other) != 0) {
+		rows_add(rows, kind, before, NULL);
+		before = NULL;
 	}
 	if (before)
 		row.before = (struct leak_sum){ 1, before->size };
@@ -216,21 +237,6 @@ static void rows_add(struct rows *rows, make_key *make, const struct leak *befor
 		row.went = row.before;
 	row.resized = before && after && is_resized(before, after);
 	rows->list[rows->count++] = row;
-}
-
-static int compare_keys(const void *left, const void *right)
-{
-	const struct diff_row *a = left, *b = right;
-
-	return strcmp(a->key, b->key);
-}
-
-static int compare_devices(const void *left, const void *right)
-{
-	const struct diff_row *a = left, *b = right;
-	int r = COMPARE(a->leak->device, b->leak->device);
-
-	return r ? r : COMPARE(type_number(a->leak->type), type_number(b->leak->type));
 }
 
 static int compare_growth(const void *left, const void *right)
@@ -246,15 +252,15 @@ static int compare_growth(const void *left, const void *right)
 	return r ? r : strcmp(a->key, b->key);
 }
 
-/* Rows of one key become one. */
-static void rows_fold(struct rows *rows)
+/* Rows of the same become one. */
+static void rows_fold(struct rows *rows, const struct kind *kind)
 {
 	size_t i, n = 0;
 
 	if (rows->count > 0)
-		qsort(rows->list, rows->count, sizeof(struct diff_row), compare_keys);
+		qsort(rows->list, rows->count, sizeof(struct diff_row), kind->compare);
 	for (i = 0; i < rows->count; i++) {
-		if (n > 0 && strcmp(rows->list[n - 1].key, rows->list[i].key) == 0)
+		if (n > 0 && kind->compare(&rows->list[n - 1], &rows->list[i]) == 0)
 			row_add(&rows->list[n - 1], &rows->list[i]);
 		else
 			rows->list[n++] = rows->list[i];
@@ -262,7 +268,8 @@ static void rows_fold(struct rows *rows)
 	rows->count = n;
 }
 
-static int rows_make(struct rows *rows, make_key *make, const struct leak_list *before, const struct leak_list *after)
+static int rows_make(struct rows *rows, const struct kind *kind, const struct leak_list *before,
+		     const struct leak_list *after)
 {
 	const struct leak *a = before->leaks, *b = after->leaks, *a_end, *b_end;
 	int r;
@@ -274,11 +281,24 @@ static int rows_make(struct rows *rows, make_key *make, const struct leak_list *
 	b_end = after->count ? b + after->count : b;
 	while (a < a_end || b < b_end) {
 		r = a == a_end ? 1 : b == b_end ? -1 : compare_sides(a, b);
-		rows_add(rows, make, r <= 0 ? a : NULL, r >= 0 ? b : NULL);
+		rows_add(rows, kind, r <= 0 ? a : NULL, r >= 0 ? b : NULL);
 		a += r <= 0;
 		b += r >= 0;
 	}
-	rows_fold(rows);
+	rows_fold(rows, kind);
+	return 0;
+}
+
+/* 0 or -ENOMEM. */
+static int rows_name(struct rows *rows, const struct kind *kind)
+{
+	size_t i;
+
+	for (i = 0; i < rows->count; i++) {
+		rows->list[i].key = kind->key(rows->list[i].leak);
+		if (!rows->list[i].key)
+			return -ENOMEM;
+	}
 	return 0;
 }
 
@@ -297,12 +317,23 @@ static void drop_unchanged(struct rows *rows)
 	rows->count = n;
 }
 
+static void rows_free(struct diff_row *rows, size_t count)
+{
+	size_t i;
+
+	for (i = 0; i < count; i++)
+		free(rows[i].key);
+	free(rows);
+}
+
 static void put_in_order(struct leak_list *list, bool with_sites)
 {
 	size_t i;
 
-	for (i = 0; i < list->count && !with_sites; i++)
+	for (i = 0; i < list->count && !with_sites; i++) {
 		list->leaks[i].site = LEAK_NO_SITE;
+		list->leaks[i].tag = "-";
+	}
 	if (list->count > 0)
 		qsort(list->leaks, list->count, sizeof(struct leak), compare_buffers);
 }
@@ -311,18 +342,20 @@ int diff_make(struct diff *d, struct leak_list *before, struct leak_list *after,
 {
 	struct rows devices = { 0 }, groups = { 0 };
 	size_t i;
+	int r;
 
 	*d = (struct diff){ 0 };
 	put_in_order(before, with_sites);
 	put_in_order(after, with_sites);
-	if (rows_make(&devices, device_key, before, after) < 0 || rows_make(&groups, leak_key, before, after) < 0) {
-		free(devices.list);
-		return -ENOMEM;
-	}
+	r = rows_make(&devices, &device_kind, before, after);
+	if (r == 0)
+		r = rows_make(&groups, &group_kind, before, after);
 	drop_unchanged(&groups);
-	if (devices.count > 0)
-		qsort(devices.list, devices.count, sizeof(struct diff_row), compare_devices);
-	if (groups.count > 0)
+	if (r == 0)
+		r = rows_name(&devices, &device_kind);
+	if (r == 0)
+		r = rows_name(&groups, &group_kind);
+	if (r == 0 && groups.count > 0)
 		qsort(groups.list, groups.count, sizeof(struct diff_row), compare_growth);
 	for (i = 0; i < devices.count; i++)
 		row_add(&d->total, &devices.list[i]);
@@ -330,12 +363,14 @@ int diff_make(struct diff *d, struct leak_list *before, struct leak_list *after,
 	d->device_count = devices.count;
 	d->groups = groups.list;
 	d->group_count = groups.count;
-	return 0;
+	if (r < 0)
+		diff_free(d);
+	return r;
 }
 
 void diff_free(struct diff *d)
 {
-	free(d->devices);
-	free(d->groups);
+	rows_free(d->devices, d->device_count);
+	rows_free(d->groups, d->group_count);
 	*d = (struct diff){ 0 };
 }

@@ -18,12 +18,12 @@
 #include "client/leak.h"
 
 /* Takes over the buffers of a file of dumps/. Their sizes are rounded, to a tenth of a KB. 0, -ENOMEM, -EPROTO (it is no
- * dump). */
+ * dump), -ENODATA (it is a part of one: it does not end with the number of its buffers). */
 int leak_dump_read(struct leak_list *list, const char *text);
 
 /* What has become of one group. */
 struct diff_row {
-	char key[LEAK_KEY_SIZE];
+	char *key;                 /* NULL in a total */
 	struct leak_sum before;
 	struct leak_sum after;
 	struct leak_sum came;
@@ -40,7 +40,7 @@ struct diff {
 	struct diff_row total;
 };
 
-/* Without `with_sites`, all groups are classes of size. Sorts the lists, and changes the sites in them. 0 or -ENOMEM. */
+/* Without `with_sites`, all groups are classes of size. Sorts the lists, and changes sites and tags in them. 0 or -ENOMEM. */
 int diff_make(struct diff *d, struct leak_list *before, struct leak_list *after, bool with_sites);
 void diff_free(struct diff *d);
 

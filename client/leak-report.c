@@ -185,7 +185,6 @@ static void print_group(FILE *out, const struct leak_group *g)
 {
 	const struct leak_sum sum = { g->count, g->bytes };
 
-	fputc('\n', out);
 	print_sum(out, &sum);
 	fprintf(out, "  %s", g->first->type);
 	print_range(out, g->device_min == g->device_max ? " of device " : " of devices ", g->device_min, g->device_max);
@@ -195,7 +194,10 @@ static void print_group(FILE *out, const struct leak_group *g)
 	print_range(out, ", size ", g->size_min, g->size_max);
 	fprintf(out, ", of %" PRIu32 " process%s", g->pids, g->pids == 1 ? "" : "es");
 	print_values(out, " ", &g->comms, false);
-	print_values(out, g->tags.count == 1 && !g->tags.more ? ", tag " : ", tags ", &g->tags, true);
+	if (strcmp(g->first->tag, "-") != 0) {
+		fputs(", tag ", out);
+		escape_print(out, g->first->tag);
+	}
 	fputc('\n', out);
 	print_frames(out, g->stack);
 	print_judgement(out, g);
@@ -206,7 +208,7 @@ static void print_devices(FILE *out, const struct leak_report *r)
 	size_t i;
 
 	for (i = 0; i < r->device_count; i++) {
-		fprintf(out, "%sdevice %" PRIu32 ": ", i ? "" : "\n", r->devices[i].device);
+		fprintf(out, "device %" PRIu32 ": ", r->devices[i].device);
 		print_sum(out, &r->devices[i].sum);
 		fputc('\n', out);
 		if (r->devices[i].known) {
@@ -249,16 +251,11 @@ static void print_outside(FILE *out, const char *what, const struct leak_sum *su
 static const char strangers[] = "of processes of which it is not known who started them";
 static const char others[] = "of processes that the command did not start";
 
-static void write_text(FILE *out, const struct leak_report *r)
+/* What is not about single groups. */
+static void print_summary(FILE *out, const struct leak_report *r)
 {
 	unsigned i;
 
-	if (r->groups->count > 0) {
-		fputs(r->who, out);
-		fputs(": what is still held, the largest first\n", out);
-	}
-	for (i = 0; i < r->groups->count; i++)
-		print_group(out, &r->groups->groups[i]);
 	print_devices(out, r);
 	print_suppressed(out, r);
 	print_outside(out, strangers, &r->strangers);
@@ -268,14 +265,33 @@ static void write_text(FILE *out, const struct leak_report *r)
 			plural(unseen(r->baseline)), unseen(r->baseline) == 1 ? "was" : "were");
 	for (i = 0; i < r->note_count; i++)
 		fprintf(out, "%s\n", r->notes[i]);
+}
+
+static void write_text(FILE *out, const struct leak_report *r)
+{
+	size_t i;
+
+	if (r->groups->count > 0) {
+		fputs(r->who, out);
+		fputs(": what is still held, the largest first\n", out);
+	}
+	for (i = 0; i < r->groups->count; i++) {
+		fputc('\n', out);
+		print_group(out, &r->groups->groups[i]);
+	}
+	if (r->device_count > 0)
+		fputc('\n', out);
+	print_summary(out, r);
 	leak_report_line(out, r);
 }
 
 void leak_report_line(FILE *out, const struct leak_report *r)
 {
+	if (r->error)
+		fprintf(out, "%s: error: %s\n", r->who, r->error);
 	fprintf(out, "%s: ", r->who);
 	if (r->all.count == 0) {
-		fputs("no leaks", out);
+		fputs(r->error ? "nothing is known to leak" : "no leaks", out);
 	} else {
 		print_sum(out, &r->all);
 		fprintf(out, " leaked at %zu place%s", r->groups->count, plural(r->groups->count));
@@ -353,6 +369,7 @@ static void json_group(FILE *out, const struct leak_group *g)
 	escape_json(out, g->key);
 	json_key(out, "site", g->first->site);
 	json_key(out, "type", g->first->type);
+	json_key(out, "tag", g->first->tag);
 	fprintf(out, ", \"count\": %" PRIu64 ", \"bytes\": %" PRIu64 ", \"size_min\": %" PRIu64 ", \"size_max\": %" PRIu64,
 		g->count, g->bytes, g->size_min, g->size_max);
 	fprintf(out, ",\n      \"device_min\": %" PRIu32 ", \"device_max\": %" PRIu32 ", \"processes\": %" PRIu32
@@ -365,7 +382,6 @@ static void json_group(FILE *out, const struct leak_group *g)
 		fputs(", \"baseline\": null", out);
 	json_known(out, g->known);
 	json_values(out, "reasons", &g->reasons);
-	json_values(out, "tags", &g->tags);
 	json_values(out, "comms", &g->comms);
 	json_stack(out, g->stack);
 	fputc('}', out);
@@ -381,8 +397,9 @@ static void json_command(FILE *out, const struct leak_report *r)
 			fputs(", ", out);
 		escape_json(out, *word);
 	}
-	fprintf(out, "],\n  \"status\": %d,\n  \"private\": %s,\n  \"processes\": %" PRIu64, r->status,
-		r->is_private ? "true" : "false", r->processes);
+	fprintf(out, "],\n  \"status\": %d,\n  \"private\": %s,\n  \"processes\": %" PRIu64
+		     ",\n  \"lost_events\": %" PRIu64,
+		r->status, r->is_private ? "true" : "false", r->processes, r->lost);
 	json_sum(out, "unattributed", &r->strangers);
 	json_sum(out, "others", &r->others);
 }
@@ -444,6 +461,7 @@ static void write_json(FILE *out, const struct leak_report *r)
 	json_key(out, "mount", r->mount);
 	if (r->command)
 		json_command(out, r);
+	json_key(out, "error", r->error);
 	json_sum(out, "leaks", &r->all);
 	json_sum(out, "failing", &r->failing);
 	json_sum(out, "suppressed", &r->suppressed);
@@ -471,8 +489,25 @@ static void junit_property(FILE *out, const char *name, uint64_t value)
 	fprintf(out, "      <property name=\"%s\" value=\"%" PRIu64 "\"/>\n", name, value);
 }
 
+static void junit_device(FILE *out, const struct leak_device *d)
+{
+	char name[40];
+
+	snprintf(name, sizeof(name), "device%" PRIu32 ".count", d->device);
+	junit_property(out, name, d->sum.count);
+	snprintf(name, sizeof(name), "device%" PRIu32 ".bytes", d->device);
+	junit_property(out, name, d->sum.bytes);
+	if (!d->known)
+		return;
+	fprintf(out, "      <property name=\"device%" PRIu32 ".known\" value=\"", d->device);
+	escape_xml(out, d->known->name);
+	fputs("\"/>\n", out);
+}
+
 static void junit_properties(FILE *out, const struct leak_report *r)
 {
+	size_t i;
+
 	fputs("    <properties>\n", out);
 	junit_property(out, "leaks.count", r->all.count);
 	junit_property(out, "leaks.bytes", r->all.bytes);
@@ -482,14 +517,19 @@ static void junit_properties(FILE *out, const struct leak_report *r)
 	junit_property(out, "suppressed.bytes", r->suppressed.bytes);
 	if (r->command) {
 		junit_property(out, "processes", r->processes);
+		junit_property(out, "lost_events", r->lost);
 		junit_property(out, "unattributed.count", r->strangers.count);
 		junit_property(out, "unattributed.bytes", r->strangers.bytes);
+		junit_property(out, "others.count", r->others.count);
+		junit_property(out, "others.bytes", r->others.bytes);
 	}
+	for (i = 0; i < r->device_count; i++)
+		junit_device(out, &r->devices[i]);
 	fputs("    </properties>\n", out);
 }
 
-/* The text report of a group, escaped. */
-static void junit_text(FILE *out, const struct leak_group *g)
+/* What a part of the text report prints, escaped. */
+static void junit_text(FILE *out, void (*print)(FILE *out, const void *what), const void *what)
 {
 	char *text = NULL;
 	size_t size;
@@ -497,11 +537,21 @@ static void junit_text(FILE *out, const struct leak_group *g)
 
 	if (!memory)
 		return;
-	print_group(memory, g);
-	/* Without it the numbers are still in the message. */
+	print(memory, what);
+	/* Without it the numbers are still in messages and properties. */
 	if (fclose(memory) == 0)
-		escape_xml(out, text + 1);
+		escape_xml(out, text);
 	free(text);
+}
+
+static void text_of_group(FILE *out, const void *group)
+{
+	print_group(out, group);
+}
+
+static void text_of_summary(FILE *out, const void *report)
+{
+	print_summary(out, report);
 }
 
 static void junit_group(FILE *out, const struct leak_report *r, const struct leak_group *g)
@@ -515,7 +565,7 @@ static void junit_group(FILE *out, const struct leak_report *r, const struct lea
 	fprintf(out, "\" time=\"0\">\n      <%s%s message=\"%" PRIu64 " buffer%s, %" PRIu64 " bytes%s\">", element,
 		g->fails ? " type=\"leak\"" : "", g->count, plural(g->count), g->bytes,
 		g->fails ? "" : ", known in the baseline");
-	junit_text(out, g);
+	junit_text(out, text_of_group, g);
 	fprintf(out, "</%s>\n    </testcase>\n", element);
 }
 
@@ -526,31 +576,34 @@ static void junit_command(FILE *out, const struct leak_report *r)
 	fputs("\" name=\"", out);
 	escape_xml(out, r->command ? r->command[0] : "leaks");
 	fputs("\" time=\"0\"", out);
-	if (r->status)
-		fprintf(out, ">\n      <failure type=\"status\" message=\"exit status %d\"/>\n    </testcase>\n", r->status);
-	else
+	if (r->status) {
+		fprintf(out, ">\n      <failure type=\"status\" message=\"exit status %d\"/>\n    </testcase>\n",
+			r->status);
+	} else if (r->error) {
+		fputs(">\n      <error type=\"tracking\" message=\"", out);
+		escape_xml(out, r->error);
+		fputs("\"/>\n    </testcase>\n", out);
+	} else {
 		fputs("/>\n", out);
+	}
 }
 
 static void write_junit(FILE *out, const struct leak_report *r)
 {
 	const size_t cases = r->groups->count + 1;
 	const uint64_t failing = failing_groups(r);
-	unsigned i;
+	size_t i;
 
 	fputs("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites>\n  <testsuite name=\"", out);
 	escape_xml(out, r->who);
-	fprintf(out, "\" tests=\"%zu\" failures=\"%" PRIu64 "\" errors=\"0\" skipped=\"%" PRIu64 "\" time=\"0\">\n", cases,
-		failing + (r->status != 0), r->groups->count - failing);
+	fprintf(out, "\" tests=\"%zu\" failures=\"%" PRIu64 "\" errors=\"%d\" skipped=\"%" PRIu64 "\" time=\"0\">\n",
+		cases, failing + (r->status != 0), r->error && !r->status, r->groups->count - failing);
 	junit_properties(out, r);
 	junit_command(out, r);
 	for (i = 0; i < r->groups->count; i++)
 		junit_group(out, r, &r->groups->groups[i]);
 	fputs("    <system-out>", out);
-	for (i = 0; i < r->note_count; i++) {
-		escape_xml(out, r->notes[i]);
-		fputc('\n', out);
-	}
+	junit_text(out, text_of_summary, r);
 	fputs("</system-out>\n  </testsuite>\n</testsuites>\n", out);
 }
 

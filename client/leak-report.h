@@ -27,10 +27,11 @@ struct leak_device {
 struct leak_report {
 	const char *who;                 /* "ttalloc run" */
 	const char *mount;
-	char *const *command;            /* NULL: none was run. As are the next five */
+	char *const *command;            /* NULL: none was run. As are the next six */
 	int status;                      /* of the command, as a shell has it */
 	bool is_private;                 /* on a server of its own */
 	uint64_t processes;              /* of the command that have reported */
+	uint64_t lost;                   /* events of them that did not get to the server */
 	struct leak_sum strangers;       /* of processes of which it is not known whose they are: not in the groups */
 	struct leak_sum others;          /* of processes that the command did not start, on a server of its own */
 	const struct leak_groups *groups;
@@ -41,6 +42,7 @@ struct leak_report {
 	struct leak_sum all;
 	struct leak_sum failing;         /* buffers of groups that fail */
 	struct leak_sum suppressed;
+	const char *error;               /* why this says less than it should, in words; NULL: it does not */
 	const char *notes[LEAK_NOTES];   /* what else the reader should know, in words */
 	unsigned note_count;
 };

@@ -3,7 +3,8 @@
  * leak-rules.h - the three files that tell which leaks are known, and in which way:
  *  - suppressions: lines `leak:PATTERN`, as LeakSanitizer; what they match is counted, not reported;
  *  - a baseline: lines `KEY COUNT BYTES [NAMES]`; only what is more fails. NAMES are the functions of the stack: with
- *    another build the call site has another number, and is recognised by them;
+ *    another build the call site has another number, and is recognised by them. A KEY that ends before its tag, as those of
+ *    older files, is for all tags that have no line of their own;
  *  - names: lines `NAME: CONDITION...: TEXT`; what they match is reported with that text, and fails as ever.
  * Empty lines and what follows a `#` at the beginning of a line or a word are comments.
  *
@@ -46,8 +47,9 @@ void suppressions_apply(struct suppressions *s, struct leak *leak, const struct 
 /* --- baseline --- */
 
 struct baseline_entry {
-	char key[LEAK_KEY_SIZE];
+	char *key;
 	struct leak_sum sum;
+	unsigned line;
 	char *names;           /* NULL: none */
 	bool by_key;           /* a call site has this number */
 	bool seen;
@@ -62,8 +64,8 @@ int baseline_read(struct baseline *b, const char *text, struct rules_error *erro
 void baseline_free(struct baseline *b);
 /* Gives all groups that have a stack its `names`, which the two below go by. 0 or -ENOMEM. */
 int baseline_name(struct leak_groups *groups);
-/* Sets `baseline` and `fails` of all groups. */
-void baseline_apply(struct baseline *b, struct leak_groups *groups);
+/* Sets `baseline` and `fails` of all groups. 0 or -ENOMEM. */
+int baseline_apply(struct baseline *b, struct leak_groups *groups);
 /* Writes the file that has all groups. */
 void baseline_write(FILE *out, const struct leak_groups *groups);
 
@@ -72,6 +74,7 @@ void baseline_write(FILE *out, const struct leak_groups *groups);
 struct known_range {
 	uint64_t min;
 	uint64_t max;
+	bool given;
 };
 
 enum known_pattern { KNOWN_TYPE, KNOWN_TAG, KNOWN_COMM, KNOWN_FRAME, KNOWN_REASON, KNOWN_PATTERNS };
@@ -84,7 +87,7 @@ struct known_rule {
 	struct known_range count;
 	struct known_range bytes;            /* the sum */
 	struct known_range device;
-	char *pattern[KNOWN_PATTERNS];       /* NULL: any. The type: a list with commas */
+	char *pattern[KNOWN_PATTERNS];       /* NULL: any. Types and reasons are lists with commas */
 };
 
 struct known {

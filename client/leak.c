@@ -235,15 +235,25 @@ static bool has_site(const struct leak *l)
 	return strcmp(l->site, LEAK_NO_SITE) != 0;
 }
 
-void leak_key(const struct leak *leak, char key[LEAK_KEY_SIZE])
+char *leak_key(const struct leak *leak)
 {
 	const uint64_t class = class_of(leak->size);
+	char *key = NULL;
+	size_t size;
+	FILE *out = open_memstream(&key, &size);
 
+	if (!out)
+		return NULL;
 	if (has_site(leak))
-		snprintf(key, LEAK_KEY_SIZE, "%.16s/%.15s", leak->site, leak->type);
+		fprintf(out, "%s/%s/", leak->site, leak->type);
 	else
-		snprintf(key, LEAK_KEY_SIZE, "device%" PRIu32 "/%.15s/%" PRIu64 "..%" PRIu64, leak->device, leak->type,
-			 class, class ? class - 1 + class : 0);
+		fprintf(out, "device%" PRIu32 "/%s/%" PRIu64 "..%" PRIu64 "/", leak->device, leak->type, class,
+			class ? class - 1 + class : 0);
+	escape_word(out, leak->tag);
+	if (fclose(out) == 0)
+		return key;
+	free(key);
+	return NULL;
 }
 
 static int compare_class(const struct leak *a, const struct leak *b)
@@ -253,20 +263,21 @@ static int compare_class(const struct leak *a, const struct leak *b)
 	return COMPARE(class_of(b->size), class_of(a->size));
 }
 
-/* 0: the same group. */
-static int compare_group(const struct leak *a, const struct leak *b)
+int leak_compare_groups(const struct leak *a, const struct leak *b)
 {
 	int r = strcmp(a->site, b->site);
 
 	if (r == 0)
 		r = strcmp(a->type, b->type);
+	if (r == 0)
+		r = strcmp(a->tag, b->tag);
 	return r == 0 && !has_site(a) ? compare_class(a, b) : r;
 }
 
 static int compare_leaks(const void *left, const void *right)
 {
 	const struct leak *a = left, *b = right;
-	int r = compare_group(a, b);
+	int r = leak_compare_groups(a, b);
 
 	if (r == 0)
 		r = COMPARE(b->size, a->size);
@@ -301,7 +312,6 @@ static void group_add(struct leak_group *g, const struct leak *l)
 	if (g->count == 0) {
 		*g = (struct leak_group){ .first = l, .size_min = l->size, .device_min = l->device, .fails = true };
 		g->device_max = l->device;
-		leak_key(l, g->key);
 	}
 	g->count++;
 	if (__builtin_add_overflow(g->bytes, l->size, &g->bytes))
@@ -312,8 +322,6 @@ static void group_add(struct leak_group *g, const struct leak *l)
 	g->device_max = l->device > g->device_max ? l->device : g->device_max;
 	if (l->reason)
 		values_add(&g->reasons, l->reason);
-	if (strcmp(l->tag, "-") != 0)
-		values_add(&g->tags, l->tag);
 	values_add(&g->comms, l->comm);
 }
 
@@ -339,21 +347,27 @@ static uint32_t count_pids(const struct leak *leaks, size_t n, int32_t *pids)
 	return distinct;
 }
 
-static void groups_fill(struct leak_groups *groups, const struct leak_list *list, int32_t *pids)
+/* 0 or -ENOMEM. */
+static int groups_fill(struct leak_groups *groups, const struct leak_list *list, int32_t *pids)
 {
 	struct leak_group *g;
 	size_t i, end;
 
 	for (i = 0; i < list->count; i = end) {
 		g = &groups->groups[groups->count];
-		for (end = i; end < list->count && compare_group(&list->leaks[i], &list->leaks[end]) == 0; end++)
+		for (end = i; end < list->count && leak_compare_groups(&list->leaks[i], &list->leaks[end]) == 0; end++)
 			if (!list->leaks[end].suppressed)
 				group_add(g, &list->leaks[end]);
-		if (g->count > 0) {
-			g->pids = count_pids(list->leaks + i, end - i, pids);
-			groups->count++;
-		}
+		if (g->count == 0)
+			continue;
+		groups->count++;
+		g->list_count = (size_t)(&list->leaks[end] - g->first);
+		g->pids = count_pids(list->leaks + i, end - i, pids);
+		g->key = leak_key(g->first);
+		if (!g->key)
+			return -ENOMEM;
 	}
+	return 0;
 }
 
 /* Of a list in order. */
@@ -362,36 +376,36 @@ static size_t count_groups(const struct leak_list *list)
 	size_t i, n = 0;
 
 	for (i = 0; i < list->count; i++)
-		n += i == 0 || compare_group(&list->leaks[i - 1], &list->leaks[i]) != 0;
+		n += i == 0 || leak_compare_groups(&list->leaks[i - 1], &list->leaks[i]) != 0;
 	return n;
 }
 
 int leak_groups_make(struct leak_groups *groups, struct leak_list *list)
 {
 	int32_t *pids;
+	int r;
 
 	if (list->count > 0)
 		qsort(list->leaks, list->count, sizeof(struct leak), compare_leaks);
 	*groups = (struct leak_groups){ .groups = calloc(count_groups(list) + 1, sizeof(struct leak_group)) };
 	pids = malloc((list->count + 1) * sizeof(*pids));
-	if (!pids || !groups->groups) {
-		free(pids);
+	r = pids && groups->groups ? groups_fill(groups, list, pids) : -ENOMEM;
+	if (r < 0)
 		leak_groups_free(groups);
-		return -ENOMEM;
-	}
-	groups_fill(groups, list, pids);
-	if (groups->count > 0)
+	else if (groups->count > 0)
 		qsort(groups->groups, groups->count, sizeof(struct leak_group), compare_groups);
 	free(pids);
-	return 0;
+	return r;
 }
 
 void leak_groups_free(struct leak_groups *groups)
 {
 	size_t i;
 
-	for (i = 0; i < groups->count; i++)
+	for (i = 0; i < groups->count; i++) {
+		free(groups->groups[i].key);
 		free(groups->groups[i].names);
+	}
 	free(groups->groups);
 	*groups = (struct leak_groups){ 0 };
 }

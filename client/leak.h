@@ -3,8 +3,10 @@
  * leak.h - buffers that are held and should not be, as read from the mount's tables, and the call sites that they are
  * grouped by.
  *
- * Buffers with a call site are one group per site and type. Others are grouped by device, type and class of size (a
- * power of two and what is below the next). The key of a group is the same in every run.
+ * Buffers with a call site are one group per site, type and tag: all that Python allocates comes from the same C
+ * function, and the tag tells its lines apart. Others are grouped by device, type, class of size (a power of two and
+ * what is below the next) and tag. The key of a group, SITE/TYPE/TAG or deviceN/TYPE/MIN..MAX/TAG, is the same in every
+ * run; without a tag it ends with `-`.
  *
  * Pure but for memory: text in, structs out. Strings in a struct leak belong to the list.
  */
@@ -15,7 +17,6 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define LEAK_KEY_SIZE 64
 #define LEAK_NO_SITE "-"
 
 struct leak {
@@ -62,7 +63,7 @@ struct stack {
 int stack_read(struct stack *stack, const char *text);
 void stack_free(struct stack *stack);
 
-/* Distinct values of a group: a few, and whether there are more. */
+/* Distinct values of a group: a few, for the report, and whether there are more. */
 #define LEAK_VALUES 4
 struct leak_values {
 	const char *value[LEAK_VALUES];
@@ -79,8 +80,9 @@ struct leak_sum {
 struct known_rule;
 
 struct leak_group {
-	char key[LEAK_KEY_SIZE];
-	const struct leak *first;      /* the largest; its type and site are those of all */
+	char *key;
+	const struct leak *first;      /* the largest; its type, site and tag are those of all */
+	size_t list_count;             /* from `first` on, with what is suppressed */
 	uint64_t count;                /* without what is suppressed, like all that follows */
 	uint64_t bytes;
 	uint64_t size_min;
@@ -89,13 +91,11 @@ struct leak_group {
 	uint32_t device_max;
 	uint32_t pids;
 	struct leak_values reasons;
-	struct leak_values tags;
 	struct leak_values comms;
 	const struct stack *stack;     /* NULL: none */
 	const struct known_rule *known;
 	char *names;                   /* of the stack, see leak-rules.h; NULL: not made */
 	bool in_baseline;
-	bool by_key;                   /* by its number, not by its names */
 	struct leak_sum baseline;      /* how much of it is known */
 	bool fails;                    /* there is more of it than that */
 };
@@ -105,8 +105,10 @@ struct leak_groups {
 	size_t count;
 };
 
-/* The group of a leak. */
-void leak_key(const struct leak *leak, char key[LEAK_KEY_SIZE]);
+/* The key of a leak's group, allocated; NULL: no memory. */
+char *leak_key(const struct leak *leak);
+/* An order of groups; 0: both are of the same. */
+int leak_compare_groups(const struct leak *a, const struct leak *b);
 /* Puts the list in order of groups. What is suppressed is in none, and a group without anything else is left out. The
  * list must stay as it is while the groups are used. 0 or -ENOMEM. */
 int leak_groups_make(struct leak_groups *groups, struct leak_list *list);

@@ -4,61 +4,34 @@
  */
 #include <errno.h>
 #include <stdlib.h>
-#include <string.h>
 
+#include "client/complain.h"
 #include "client/leak-check.h"
 #include "client/ttalloc-cmd.h"
 
 static const char who[] = "ttalloc leaks";
+static const char help[] =
+	"Usage: ttalloc leaks [OPTION]...\n"
+	"Says what a ttallocd suspects to be leaked, grouped by call site, and what it probably is.\n\n";
+static const char own_help[] =
+	"  --no-scan              do not ask the server to look anew\n";
 
 struct settings {
 	struct leak_options leak;
-	bool no_scan;
+	int no_scan;               /* for getopt_long() */
 };
-
-static int bad_usage(const char *what, const char *word)
-{
-	fprintf(stderr, "%s: %s %s; see --help\n", who, what, word);
-	return -EINVAL;
-}
-
-static int print_help(void)
-{
-	printf("Usage: ttalloc leaks [OPTION]...\n"
-	       "Says what a ttallocd suspects to be leaked, grouped by call site, and what it probably is.\n\n"
-	       "%s"
-	       "  --no-scan              do not ask the server to look anew\n"
-	       "  --help\n", leak_options_help);
-	return 1;
-}
 
 /* 0: go on; 1: done, exit successfully; -EINVAL: said why. */
 static int parse_options(int argc, char **argv, struct settings *s)
 {
-	enum { NO_SCAN = LEAK_OPTIONS_END, HELP };
-	static const struct option options[] = {
+	const struct option options[] = {
 		LEAK_LONG_OPTIONS,
-		{ "no-scan", no_argument, NULL, NO_SCAN },
-		{ "help", no_argument, NULL, HELP },
+		{ "no-scan", no_argument, &s->no_scan, true },
 		{ 0 },
 	};
-	int c, r;
+	const int r = leak_options_parse(&s->leak, argc, argv, ":", options);
 
-	opterr = 0;
-	while ((c = getopt_long(argc, argv, ":", options, NULL)) != -1) {
-		r = leak_option(&s->leak, c, optarg);
-		if (r < 0)
-			return r;
-		if (r == 0)
-			continue;
-		if (c == HELP)
-			return print_help();
-		if (c != NO_SCAN)
-			return c == ':' ? bad_usage("no value for", cmd_option(argv)) :
-					  bad_usage("unknown option", cmd_option(argv));
-		s->no_scan = true;
-	}
-	return optind < argc ? bad_usage("unexpected", argv[optind]) : 0;
+	return r == 0 && optind < argc ? complain_usage(who, "unexpected", argv[optind]) : r;
 }
 
 /* What died is known without it. */
@@ -93,10 +66,8 @@ static int report(const struct settings *s, struct leak_check *c)
 	struct mount m;
 	int result = mount_open(&m, mount_path(s->leak.mount));
 
-	if (result < 0) {
-		fprintf(stderr, "%s: no ttallocd at %s: %s\n", who, mount_path(s->leak.mount), strerror(-result));
-		return result;
-	}
+	if (result < 0)
+		return leak_no_mount(&s->leak, mount_path(s->leak.mount), result);
 	r.mount = m.path;
 	result = scan(s, &m, &r);
 	if (result == 0)
@@ -104,7 +75,7 @@ static int report(const struct settings *s, struct leak_check *c)
 	if (result == 0)
 		result = leak_check_report(c, &m, &list, &r, stdout);
 	else
-		fprintf(stderr, "%s: cannot read %s: %s\n", who, m.path, strerror(-result));
+		complain(who, m.path, result);
 	leak_list_free(&list);
 	mount_close(&m);
 	return result;
@@ -112,7 +83,7 @@ static int report(const struct settings *s, struct leak_check *c)
 
 int cmd_leaks(int argc, char **argv)
 {
-	struct settings s = { .leak = { .who = who, .exit_code = CMD_LEAKS } };
+	struct settings s = { .leak = { .who = who, .help = help, .own_help = own_help, .exit_code = CMD_LEAKS } };
 	struct leak_check c;
 	int r = parse_options(argc, argv, &s);
 

@@ -24,7 +24,7 @@
 
 /* --- files --- */
 
-static int read_fd(int fd, char **textp)
+static int read_fd(int fd, char **textp, size_t *lengthp)
 {
 	size_t length = 0, room = 0;
 	char *text = NULL, *larger;
@@ -53,6 +53,7 @@ static int read_fd(int fd, char **textp)
 	}
 	text[length] = '\0';
 	*textp = text;
+	*lengthp = length;
 	return 0;
 }
 
@@ -69,24 +70,25 @@ static int open_in(const struct mount *m, const char *name, int flags)
 	return fd;
 }
 
-int read_whole(const char *path, char **textp)
+int read_whole(const char *path, char **textp, size_t *lengthp)
 {
 	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY), r;
 
 	if (fd < 0)
 		return -errno;
-	r = read_fd(fd, textp);
+	r = read_fd(fd, textp, lengthp);
 	close(fd);
 	return r;
 }
 
 int mount_text(const struct mount *m, const char *name, char **textp)
 {
+	size_t length;
 	int fd = open_in(m, name, O_RDONLY), r;
 
 	if (fd < 0)
 		return fd;
-	r = read_fd(fd, textp);
+	r = read_fd(fd, textp, &length);
 	close(fd);
 	return r;
 }
@@ -121,18 +123,19 @@ static const char *value_of(const char *text, const char *key, const char *betwe
 
 /* --- which one --- */
 
-static int take_path(const char *version, const char *key, char **pathp)
+/* NULL if there is none. */
+static int take_word(const char *version, const char *key, char **wordp)
 {
 	size_t length;
 	const char *value = value_of(version, key, " \n", &length);
 
-	*pathp = NULL;
+	*wordp = NULL;
 	if (length == 0 || (length == 1 && *value == '-'))
 		return 0;
-	*pathp = strndup(value, length);
-	if (!*pathp)
+	*wordp = strndup(value, length);
+	if (!*wordp)
 		return -ENOMEM;
-	escape_undo(*pathp);
+	escape_undo(*wordp);
 	return 0;
 }
 
@@ -146,8 +149,10 @@ static int take_version(struct mount *m, const char *version)
 	m->pid = (int32_t)strtol(value_of(version, "pid", " \n", &length), NULL, 10);
 	if (strtol(value_of(version, "abi", " \n", &length), NULL, 10) != 1 || m->pid <= 0)
 		return -EPROTO;
-	r = take_path(version, "socket", &m->socket);
-	return r < 0 ? r : take_path(version, "compat_socket", &m->compat_socket);
+	r = take_word(version, "instance", &m->instance);
+	if (r == 0)
+		r = m->instance ? take_word(version, "socket", &m->socket) : -EPROTO;
+	return r < 0 ? r : take_word(version, "compat_socket", &m->compat_socket);
 }
 
 int mount_open(struct mount *m, const char *path)
@@ -169,6 +174,7 @@ int mount_open(struct mount *m, const char *path)
 void mount_close(struct mount *m)
 {
 	free(m->path);
+	free(m->instance);
 	free(m->socket);
 	free(m->compat_socket);
 	*m = (struct mount){ 0 };
@@ -225,11 +231,12 @@ static int read_stack(int fd, int64_t deadline, struct stack *stack)
 {
 	struct pollfd p = { .fd = fd, .events = POLLPRI };
 	int64_t wait;
+	size_t length;
 	char *text;
 	int r;
 
 	for (;;) {
-		r = read_fd(fd, &text);
+		r = read_fd(fd, &text, &length);
 		if (r < 0)
 			return r;
 		r = stack_read(stack, text);
@@ -319,6 +326,7 @@ struct person {
 	enum whose whose;
 	bool live;
 	bool holds;
+	uint64_t lost;             /* events that it could not report */
 };
 
 static uint64_t time_us(const char *text)
@@ -375,6 +383,7 @@ static int read_person(const struct mount *m, const char *pid, const struct run_
 	p->whose = whose_is(status, scope);
 	p->live = strncmp(value_of(status, "state", "\n", &length), "live", 4) == 0;
 	p->holds = holds(status);
+	p->lost = strtoull(value_of(status, "lost", "\n", &length), NULL, 10);
 	free(status);
 	return 0;
 }
@@ -425,6 +434,7 @@ static int take_process(const struct mount *m, const char *pid, const struct run
 	if (p.whose == STRANGER && scope->is_private)
 		p.whose = THEIRS;
 	report->processes += p.whose == THEIRS;
+	report->lost += p.whose == THEIRS ? p.lost : 0;
 	if (!p.holds || p.whose == EARLIER)
 		return 0;
 	if (p.whose == THEIRS)

@@ -17,6 +17,7 @@
 struct mount {
 	char *path;
 	int32_t pid;           /* of the server */
+	char *instance;        /* another one in each server */
 	char *socket;          /* where it listens; NULL: nowhere */
 	char *compat_socket;
 };
@@ -27,8 +28,8 @@ void mount_close(struct mount *m);
 /* The one that is meant: `wanted`, else $TTALLOC_MOUNT, else the default. */
 const char *mount_path(const char *wanted);
 
-/* A whole file, as a string. 0 or -errno. */
-int read_whole(const char *path, char **textp);
+/* A whole file, as a string; its length without the NUL. 0 or -errno. */
+int read_whole(const char *path, char **textp, size_t *lengthp);
 int mount_text(const struct mount *m, const char *name, char **textp);
 /* Writes a line to ctl. 0 or -errno. */
 int mount_command(const struct mount *m, const char *line);

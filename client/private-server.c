@@ -2,6 +2,7 @@
  *
  * private-server.c - see private-server.h.
  */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -10,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/pidfd.h>
@@ -20,12 +22,27 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "client/complain.h"
 #include "client/private-server.h"
 #include "client/ttalloc-proto.h"
 
 #define PROGRAM "ttallocd"
 #define READY_MS 30000
-#define TEMPLATE "ttalloc-run.XXXXXX"
+#define END_MS 30000
+#define NAME "ttalloc-run."
+#define RANDOM "XXXXXX"
+
+static void forget(struct private_server *s)
+{
+	if (s->log >= 0)
+		close(s->log);
+	if (s->lock >= 0)
+		close(s->lock);
+	free(s->directory);
+	free(s->mount);
+	free(s->socket);
+	*s = PRIVATE_SERVER_INIT;
+}
 
 /* --- where things are --- */
 
@@ -58,25 +75,53 @@ static char *in_directory(const char *directory, const char *name)
 	return asprintf(&path, "%s/%s", directory, name) < 0 ? NULL : path;
 }
 
-static int make_directory(struct private_server *s)
+/* Where directories are made. */
+static const char *temporary(void)
 {
 	const char *where = getenv("TMPDIR");
 
 	/* The socket's path has to fit into its address. */
 	if (!where || *where != '/' ||
-	    strlen(where) + sizeof("/" TEMPLATE "/socket") > sizeof(((struct sockaddr_un *)0)->sun_path))
+	    strlen(where) + sizeof("/" NAME RANDOM "/socket") > sizeof(((struct sockaddr_un *)0)->sun_path))
 		where = "/tmp";
-	s->directory = in_directory(where, TEMPLATE);
-	if (!s->directory)
-		return -ENOMEM;
-	if (!mkdtemp(s->directory)) {
-		free(s->directory);
-		s->directory = NULL;
-		return -errno;
-	}
+	return where;
+}
+
+static int name_files(struct private_server *s)
+{
 	s->mount = in_directory(s->directory, "mnt");
 	s->socket = in_directory(s->directory, "socket");
 	return s->mount && s->socket ? 0 : -ENOMEM;
+}
+
+/* Whoever lives here holds the lock: of whom has lost it, nothing is needed any more. It has its name only when it is
+ * held. Where there are no locks there is none, and nothing is taken away but by its owner. */
+static void lock_directory(struct private_server *s)
+{
+	char *unlocked = in_directory(s->directory, "lock.new"), *name = in_directory(s->directory, "lock");
+
+	s->lock = unlocked && name ? open(unlocked, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600) : -1;
+	if (s->lock >= 0 && (flock(s->lock, LOCK_EX | LOCK_NB) < 0 || rename(unlocked, name) < 0))
+		unlink(unlocked);
+	free(unlocked);
+	free(name);
+}
+
+static int make_directory(struct private_server *s)
+{
+	int r;
+
+	s->directory = in_directory(temporary(), NAME RANDOM);
+	if (!s->directory)
+		return -ENOMEM;
+	if (!mkdtemp(s->directory)) {
+		r = -errno;
+		free(s->directory);
+		s->directory = NULL;
+		return r;
+	}
+	lock_directory(s);
+	return name_files(s);
 }
 
 /* Whether the compiled-in path is free: nobody listens there, and nothing is in the way that is not ours to remove. */
@@ -141,31 +186,76 @@ static _Noreturn void be_server(const struct private_server *s, const char *prog
 static int watch_server(pid_t server, int leash)
 {
 	struct pollfd p[2] = { { .fd = leash, .events = POLLIN }, { .fd = pidfd_open(server, 0), .events = POLLIN } };
-	int status = 0;
+	int status = 0, ended;
 
 	while (poll(p, 2, -1) < 0 && errno == EINTR)
 		;
-	if (!p[1].revents)
+	if (!p[1].revents) {
 		kill(server, SIGTERM);
+		/* One that was stopped does not hear it. */
+		kill(server, SIGCONT);
+		while ((ended = poll(p + 1, 1, END_MS)) < 0 && errno == EINTR)
+			;
+		if (ended == 0)
+			kill(server, SIGKILL);
+	}
 	while (waitpid(server, &status, 0) < 0 && errno == EINTR)
 		;
 	return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
 
+static void remove_file(const struct private_server *s, const char *name)
+{
+	char *path = in_directory(s->directory, name);
+
+	if (path)
+		unlink(path);
+	free(path);
+}
+
 /* A server that was killed leaves its files behind. */
 static void clean_up(const struct private_server *s, bool killed)
 {
-	char *notify = in_directory(s->directory, "notify");
-
 	unmount(s->mount);
 	if (killed && s->compat && compat_is_free())
 		unlink(TTALLOC_COMPAT_SOCKET);
-	if (notify)
-		unlink(notify);
-	free(notify);
+	remove_file(s, "notify");
 	unlink(s->socket);
 	rmdir(s->mount);
+	remove_file(s, "lock");
 	rmdir(s->directory);
+}
+
+/* Takes away a directory of ours whose lock is nobody's. */
+static void clean_directory(const char *where, int in, const char *name)
+{
+	const int fd = openat(in, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	struct private_server s = PRIVATE_SERVER_INIT;
+	struct stat st;
+
+	if (fd >= 0 && fstat(fd, &st) == 0 && st.st_uid == geteuid() && !(st.st_mode & 077))
+		s.lock = openat(fd, "lock", O_RDWR | O_NOFOLLOW | O_CLOEXEC);
+	if (fd >= 0)
+		close(fd);
+	if (s.lock >= 0 && flock(s.lock, LOCK_EX | LOCK_NB) == 0) {
+		s.directory = in_directory(where, name);
+		if (s.directory && name_files(&s) == 0)
+			clean_up(&s, false);
+	}
+	forget(&s);
+}
+
+static void clean_stale(void)
+{
+	const char *where = temporary();
+	struct dirent *entry;
+	DIR *dir = opendir(where);
+
+	while (dir && (entry = readdir(dir)))
+		if (strncmp(entry->d_name, NAME, strlen(NAME)) == 0)
+			clean_directory(where, dirfd(dir), entry->d_name);
+	if (dir)
+		closedir(dir);
 }
 
 static _Noreturn void be_guardian(const struct private_server *s, const char *program, int leash)
@@ -288,19 +378,11 @@ static void copy_log(const struct private_server *s)
 		fwrite(text, 1, (size_t)n, stderr);
 }
 
-static void forget(struct private_server *s)
-{
-	if (s->log >= 0)
-		close(s->log);
-	free(s->directory);
-	free(s->mount);
-	free(s->socket);
-	*s = PRIVATE_SERVER_INIT;
-}
-
-/* The guardian's end is the end of all that there was. Its status is the server's. */
+/* The guardian's end is the end of all that there was, unless it was killed. Its status is the server's. */
 static void end_guardian(struct private_server *s)
 {
+	bool killed;
+
 	if (s->leash >= 0)
 		close(s->leash);
 	s->leash = -1;
@@ -308,9 +390,12 @@ static void end_guardian(struct private_server *s)
 		while (waitpid(s->guardian, &s->status, 0) < 0 && errno == EINTR)
 			;
 		s->guardian = 0;
-	} else if (s->directory && !s->ended) {
-		clean_up(s, false);  /* there was no guardian yet */
+		s->ended = true;
 	}
+	/* There may have been none yet. */
+	killed = s->ended && WIFSIGNALED(s->status);
+	if (s->directory && (!s->ended || killed))
+		clean_up(s, killed);
 }
 
 void private_server_ended(struct private_server *s, int status)
@@ -335,12 +420,24 @@ int private_server_end(struct private_server *s, const char *who)
 	return failed ? -EIO : 0;
 }
 
+static void tell_why(const struct private_server *s, const char *who, int error)
+{
+	fprintf(stderr, "%s: ", who);
+	if (error == -ECHILD) {
+		fputs("no private server: ", stderr);
+		copy_log(s);
+	} else {
+		complain_of("no private server", s->directory ? s->directory : temporary(), strerror(-error));
+	}
+}
+
 int private_server_start(struct private_server *s, const char *who)
 {
 	char *program = find_program();
 	int r = -ENOMEM, tries;
 
 	*s = PRIVATE_SERVER_INIT;
+	clean_stale();
 	/* Somebody may take the compiled-in path in between: then without. */
 	s->compat = compat_is_free();
 	for (tries = 1 + s->compat; program && tries > 0; tries--) {
@@ -348,13 +445,8 @@ int private_server_start(struct private_server *s, const char *who)
 		if (r == 0)
 			break;
 		end_guardian(s);
-		if (tries == 1) {
-			fprintf(stderr, "%s: no private server: ", who);
-			if (r == -ECHILD)
-				copy_log(s);
-			else
-				fprintf(stderr, "%s\n", strerror(-r));
-		}
+		if (tries == 1)
+			tell_why(s, who, r);
 		forget(s);
 	}
 	free(program);

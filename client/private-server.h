@@ -5,7 +5,8 @@
  *
  * It ends, and the directory goes, when private_server_end() is called, and also when the caller is killed: a guardian
  * process in between holds the other end of a pipe. It has a session of its own, so the terminal's signals do not
- * reach it.
+ * reach it. When that is killed the server ends, too, and the caller does the rest; when both are, the next one who
+ * starts a server finds the directory without a lock, and takes it away.
  */
 #ifndef CLIENT_PRIVATE_SERVER_H
 #define CLIENT_PRIVATE_SERVER_H
@@ -16,6 +17,7 @@
 struct private_server {
 	pid_t guardian;        /* 0: none, or it has been reaped */
 	int leash;             /* the guardian ends when this is closed */
+	int lock;              /* of the directory, held by the guardian, too */
 	int log;               /* what the server writes to standard error */
 	bool ended;            /* by itself, see private_server_ended() */
 	int status;
@@ -25,7 +27,7 @@ struct private_server {
 	char *socket;
 };
 
-#define PRIVATE_SERVER_INIT ((struct private_server){ .leash = -1, .log = -1 })
+#define PRIVATE_SERVER_INIT ((struct private_server){ .leash = -1, .lock = -1, .log = -1 })
 
 /* Returns when the mount answers. 0 or -errno; the reason was said on standard error, beginning with `who`, and nothing
  * is left. */

@@ -13,25 +13,43 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "client/complain.h"
 #include "client/leak-check.h"
 #include "client/mount.h"
 #include "client/private-server.h"
 #include "client/ttalloc-cmd.h"
 #include "client/ttalloc-proto.h"
+#include "client/witness.h"
 
 static const char who[] = "ttalloc run";
+static const char help[] =
+	"Usage: ttalloc run [OPTION]... [--] COMMAND [ARGUMENT]...\n"
+	"Runs a command and says which device memory it has not given back, grouped by call site.\n"
+	"Without a ttallocd, it starts one for this run. Exits with the status of the command.\n\n";
+static const char own_help[] =
+	"  --allow-silent         with --fail-on-leak: that nothing reports is no error\n"
+	"  --private              start a ttallocd for this run in any case\n";
 
 /* As the shell has them. */
 enum { STATUS_CANNOT_RUN = 126, STATUS_NOT_FOUND = 127, STATUS_SIGNALLED = 128 };
 
 struct settings {
 	struct leak_options leak;
-	bool is_private;
+	int is_private;            /* for getopt_long(), as is the next */
+	int allow_silent;
 	char **command;
+};
+
+/* Where programs report. */
+struct socket_file {
+	const char *path;          /* NULL: none */
+	dev_t device;
+	ino_t inode;
 };
 
 struct run {
@@ -41,61 +59,34 @@ struct run {
 	struct private_server server;
 	struct mount mount;
 	struct run_scope scope;
+	struct socket_file sockets[2];
 	sigset_t mask;             /* of whoever started us */
 	int signals;
+	struct witness witness;
 	pid_t child;               /* 0: it has ended */
 	int status;                /* as the shell has it */
 };
 
 /* --- options --- */
 
-static int bad_usage(const char *what, const char *word)
-{
-	fprintf(stderr, "%s: %s %s; see --help\n", who, what, word);
-	return -EINVAL;
-}
-
-static int print_help(void)
-{
-	printf("Usage: ttalloc run [OPTION]... [--] COMMAND [ARGUMENT]...\n"
-	       "Runs a command and says which device memory it has not given back, grouped by call site.\n"
-	       "Without a ttallocd, it starts one for this run. Exits with the status of the command.\n\n"
-	       "%s"
-	       "  --private              start a ttallocd for this run in any case\n"
-	       "  --help\n", leak_options_help);
-	return 1;
-}
-
 /* 0: go on; 1: done, exit successfully; -EINVAL: said why. */
 static int parse_options(int argc, char **argv, struct settings *s)
 {
-	enum { PRIVATE = LEAK_OPTIONS_END, HELP };
-	static const struct option options[] = {
+	const struct option options[] = {
 		LEAK_LONG_OPTIONS,
-		{ "private", no_argument, NULL, PRIVATE },
-		{ "help", no_argument, NULL, HELP },
+		{ "private", no_argument, &s->is_private, true },
+		{ "allow-silent", no_argument, &s->allow_silent, true },
 		{ 0 },
 	};
-	int c, r;
+	/* What stands behind the command is its own. */
+	const int r = leak_options_parse(&s->leak, argc, argv, "+:", options);
 
-	opterr = 0;
-	while ((c = getopt_long(argc, argv, "+:", options, NULL)) != -1) {
-		r = leak_option(&s->leak, c, optarg);
-		if (r < 0)
-			return r;
-		if (r == 0)
-			continue;
-		if (c == HELP)
-			return print_help();
-		if (c != PRIVATE)
-			return c == ':' ? bad_usage("no value for", cmd_option(argv)) :
-					  bad_usage("unknown option", cmd_option(argv));
-		s->is_private = true;
-	}
+	if (r != 0)
+		return r;
 	if (s->is_private && s->leak.mount)
-		return bad_usage("--private and --mount", "exclude each other");
+		return complain_usage(who, "--private and --mount", "exclude each other");
 	s->command = argv + optind;
-	return optind < argc ? 0 : bad_usage("no command", "is given");
+	return optind < argc ? 0 : complain_usage(who, "no command", "is given");
 }
 
 /* --- the server --- */
@@ -119,9 +110,39 @@ static int open_private(struct run *run)
 		leak_report_note(&run->report, TTALLOC_COMPAT_SOCKET " is taken: what existing clients report there is "
 					       "not in this report");
 	r = mount_open(&run->mount, run->server.mount);
-	if (r < 0)
-		fprintf(stderr, "%s: %s: %s\n", who, run->server.mount, strerror(-r));
+	return r < 0 ? complain(who, run->server.mount, r) : 0;
+}
+
+/* A program that does not get there reports nothing. */
+static int find_socket(struct socket_file *s, const char *path)
+{
+	struct stat st;
+
+	if (stat(path, &st) < 0)
+		return complain(who, path, errno);
+	*s = (struct socket_file){ path, st.st_dev, st.st_ino };
+	return 0;
+}
+
+static int find_sockets(struct run *run)
+{
+	int r;
+
+	if (!run->mount.socket && !run->mount.compat_socket) {
+		complain_of(who, run->mount.path, "the ttallocd there has no socket");
+		return -ENOTCONN;
+	}
+	r = find_socket(&run->sockets[0], run->mount.socket ? run->mount.socket : run->mount.compat_socket);
+	if (r == 0 && run->server.compat)
+		r = find_socket(&run->sockets[1], TTALLOC_COMPAT_SOCKET);
 	return r;
+}
+
+static bool is_gone(const struct socket_file *s)
+{
+	struct stat st;
+
+	return s->path && (stat(s->path, &st) < 0 || st.st_dev != s->device || st.st_ino != s->inode);
 }
 
 /* A living one, else one of our own. */
@@ -132,18 +153,12 @@ static int open_server(struct run *run)
 
 	if (!run->settings->is_private)
 		r = mount_open(&run->mount, mount_path(o->mount));
-	if (r < 0 && o->mount) {
-		fprintf(stderr, "%s: no ttallocd at %s: %s\n", who, o->mount, strerror(-r));
-		return r;
-	}
+	if (r < 0 && o->mount)
+		return leak_no_mount(o, o->mount, r);
 	if (r < 0)
 		r = open_private(run);
-	if (r == 0 && !run->mount.socket && !run->mount.compat_socket) {
-		fprintf(stderr, "%s: the ttallocd at %s has no socket\n", who, run->mount.path);
-		r = -ENOTCONN;
-	}
 	run->report.mount = run->mount.path;
-	return r;
+	return r == 0 ? find_sockets(run) : r;
 }
 
 /* --- the command --- */
@@ -169,11 +184,11 @@ static int open_signals(struct run *run)
 /* In the child. Reports why not through `tell`. */
 static _Noreturn void exec_command(const struct run *run, int tell)
 {
-	const char *path = run->mount.socket ? run->mount.socket : run->mount.compat_socket;
 	char **command = run->settings->command;
 	int error;
 
-	if (setenv("TTALLOC_SOCKET", path, 1) == 0 && setenv("TTALLOC_MOUNT", run->mount.path, 1) == 0 &&
+	if (setenv("TTALLOC_SOCKET", run->sockets[0].path, 1) == 0 &&
+	    setenv("TTALLOC_MOUNT", run->mount.path, 1) == 0 &&
 	    setenv("TT_ALLOC_TRACKING_ENABLED", "1", 1) == 0 && sigprocmask(SIG_SETMASK, &run->mask, NULL) == 0)
 		execvp(command[0], command);
 	error = errno;
@@ -202,11 +217,13 @@ static int start_command(struct run *run)
 	return error;
 }
 
-static void pass_on(const struct run *run, const struct signalfd_siginfo *info)
+static void pass_on(struct run *run, int signal)
 {
-	/* What the terminal sends, it sends to the command, too. */
-	if (run->child > 0 && info->ssi_code != SI_KERNEL)
-		kill(run->child, (int)info->ssi_signo);
+	const bool to_group = witness_saw(&run->witness, signal);
+
+	/* What is sent to the group, as by a terminal, the command gets by itself. */
+	if (run->child > 0 && !(to_group && getpgid(run->child) == getpgrp()))
+		kill(run->child, signal);
 }
 
 static int status_of(int status)
@@ -226,6 +243,8 @@ static void reap(struct run *run)
 			run->status = status_of(status);
 		} else if (pid == run->server.guardian) {
 			private_server_ended(&run->server, status);
+		} else if (pid == run->witness.pid) {
+			run->witness.pid = 0;
 		}
 	}
 }
@@ -244,17 +263,67 @@ static int wait_for_command(struct run *run)
 		if (info.ssi_signo == SIGCHLD)
 			reap(run);
 		else
-			pass_on(run, &info);
+			pass_on(run, (int)info.ssi_signo);
 	}
 	return 0;
 }
 
 /* --- the whole --- */
 
-static int complain(const char *what, int error)
+/* Whether it is the one that the command has reported to. 0, or -errno that was complained of. */
+static int check_server(const struct run *run)
 {
-	fprintf(stderr, "%s: %s: %s\n", who, what, strerror(error));
-	return -error;
+	struct mount now;
+	int r = mount_open(&now, run->mount.path);
+
+	if (r < 0)
+		return leak_no_mount(&run->settings->leak, run->mount.path, r);
+	if (strcmp(now.instance, run->mount.instance) != 0) {
+		complain_of(who, run->mount.path,
+			    "the ttallocd there is not the one from the start: what that one knew is lost");
+		r = -ENOTCONN;
+	}
+	mount_close(&now);
+	return r;
+}
+
+/* Orphans are children of a subreaper. Where the kernel does not list children, nobody is told. */
+static bool left_running(const struct run *run)
+{
+	char path[64];
+	bool any = false;
+	FILE *file;
+	int pid;
+
+	snprintf(path, sizeof(path), "/proc/self/task/%d/children", (int)getpid());
+	file = fopen(path, "re");
+	while (file && !any && fscanf(file, "%d", &pid) == 1)
+		any = pid != run->server.guardian;
+	if (file)
+		fclose(file);
+	return any;
+}
+
+/* An absence of leaks says nothing if there is less to see than there was. Who asks to fail when something leaks, or for
+ * what leaks as a baseline, is not to be told that all is well. */
+static void find_gaps(struct run *run)
+{
+	static const char silent[] =
+		"nothing that the command ran has reported to ttallocd: is it built with a client?";
+	static const char lost[] = "events were lost on their way to ttallocd: there may be more leaks, or fewer";
+	const struct leak_options *o = &run->settings->leak;
+	const char *gap = run->report.lost > 0 ? lost :
+			  run->report.processes == 0 && !run->settings->allow_silent ? silent : NULL;
+
+	if (is_gone(&run->sockets[0]) || is_gone(&run->sockets[1]))
+		run->report.error = "the socket of ttallocd was removed while the command ran: what was started then could "
+				    "not report";
+	else if (o->fail || o->write_baseline)
+		run->report.error = gap;
+	else if (gap)
+		leak_report_note(&run->report, gap);
+	if (left_running(run))
+		leak_report_note(&run->report, "the command has left processes running, which were not waited for");
 }
 
 /* As leak_check_report(). */
@@ -265,16 +334,17 @@ static int report(struct run *run)
 
 	run->report.command = run->settings->command;
 	run->report.status = run->status;
+	r = check_server(run);
+	if (r < 0)
+		return r;
 	/* Only root and the server's user may ask for it; what died is known without it. */
 	mount_command(&run->mount, "scan\n");
 	r = mount_left_by(&run->mount, &run->scope, &list, &run->report);
-	if (r == 0 && run->report.processes == 0)
-		leak_report_note(&run->report, "nothing that the command ran has reported to ttallocd: is it built with a "
-					       "client?");
+	find_gaps(run);
 	if (r == 0)
 		r = leak_check_report(&run->check, &run->mount, &list, &run->report, stderr);
 	else
-		complain(run->mount.path, -r);
+		complain(who, run->mount.path, r);
 	leak_list_free(&list);
 	return r;
 }
@@ -284,22 +354,27 @@ static int run_command(struct run *run)
 	int r;
 
 	if (prctl(PR_SET_CHILD_SUBREAPER, 1) < 0)
-		return complain("cannot become a subreaper", errno);
+		return complain(who, "cannot become a subreaper", errno);
 	run->scope.runner = getpid();
 	run->scope.since_us = now_us();
 	r = open_signals(run);
+	if (r == 0)
+		r = witness_start(&run->witness);
 	if (r == 0)
 		r = start_command(run);
 	if (r > 0) {
 		waitpid(run->child, NULL, 0);
 		run->status = r == ENOENT ? STATUS_NOT_FOUND : STATUS_CANNOT_RUN;
-		complain(run->settings->command[0], r);
+		complain(who, run->settings->command[0], r);
 		return 0;
 	}
 	if (r == 0)
 		r = wait_for_command(run);
 	if (r < 0)
-		return complain("cannot run", -r);
+		return complain(who, "cannot run", r);
+	witness_end(&run->witness);
+	/* Nobody is there to pass them on to: now they are for us. */
+	sigprocmask(SIG_SETMASK, &run->mask, NULL);
 	return report(run);
 }
 
@@ -313,16 +388,19 @@ static int run_all(struct run *run)
 		r = open_server(run);
 	if (r == 0)
 		r = run_command(run);
+	witness_end(&run->witness);
 	mount_close(&run->mount);
 	leak_check_close(&run->check);
 	if (private_server_end(&run->server, who) < 0 || r < 0)
 		return CMD_FAILED;
-	return r > 0 && run->status == 0 ? s->leak.exit_code : run->status;
+	if (run->status != 0)
+		return run->status;
+	return r > 0 ? s->leak.exit_code : run->report.error ? CMD_FAILED : CMD_OK;
 }
 
 int cmd_run(int argc, char **argv)
 {
-	struct settings s = { .leak = { .who = who, .exit_code = CMD_LEAKS } };
+	struct settings s = { .leak = { .who = who, .help = help, .own_help = own_help, .exit_code = CMD_LEAKS } };
 	struct run run = { .settings = &s, .server = PRIVATE_SERVER_INIT, .signals = -1 };
 	int r = parse_options(argc, argv, &s);
 

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "client/complain.h"
 #include "client/ttalloc-cmd.h"
 
 static const struct subcommand {
@@ -55,6 +56,6 @@ int main(int argc, char **argv)
 		puts("ttalloc " TTALLOC_VERSION);
 		return finish(CMD_OK);
 	}
-	fprintf(stderr, "ttalloc: unknown command '%s'; see --help\n", argv[1]);
+	complain_usage("ttalloc", "unknown command", argv[1]);
 	return CMD_USAGE;
 }

@@ -57,7 +57,29 @@ nothing_left() {
 # ---- statuses, on private servers ----
 run 0 true
 says '^ttalloc run: no leaks; 0 processes reported$'
-says 'nothing that the command ran has reported'
+says '^nothing that the command ran has reported'
+# A gate is not to be passed by who is not seen.
+run 125 --fail-on-leak true
+says '^ttalloc run: error: nothing that the command ran has reported to ttallocd: is it built with a client\?$'
+says '^ttalloc run: nothing is known to leak; 0 processes reported$'
+run 125 --exit-code 7 true
+run 3 --fail-on-leak sh -c 'exit 3'
+run 0 --fail-on-leak --allow-silent true
+says '^ttalloc run: no leaks; 0 processes reported$'
+says_not 'nothing that the command ran has reported'
+run 125 --write-baseline "$T/nothing" true
+eq "nothing is no baseline" no "$([ -e "$T/nothing" ] && echo yes || echo no)"
+# shellcheck disable=SC2016
+run 125 sh -c "$(leak 1 10); rm \"\$TTALLOC_SOCKET\""
+says '^ttalloc run: error: the socket of ttallocd was removed while the command ran: '
+says '^ttalloc run: 1 buffer, 10 bytes leaked at 1 place; 1 process reported$'
+run 23 --fail-on-leak sh -c "$(leak 1 10); mv \"\$TTALLOC_SOCKET\" \"\$TTALLOC_SOCKET.old\"; rm \"\$TTALLOC_SOCKET.old\""
+# shellcheck disable=SC2016
+run 3 sh -c 'rm "$TTALLOC_SOCKET"; exit 3'
+if [ -z "$had_compat" ]; then
+	run 125 --allow-silent --fail-on-leak rm $COMPAT
+	says 'the socket of ttallocd was removed'
+fi
 run 125 -xyz true
 says 'unknown option -x; see --help'
 nothing_left "true"
@@ -73,6 +95,11 @@ says '^ttalloc run: 2 buffers, 8192 bytes \(8.0 KiB\) leaked at 1 place; 1 proce
 run 23 --fail-on-leak "$TTALLOC_WORKLOAD" --steps 3 --leak 2 >"$T/out"
 run 7 --exit-code 7 "$TTALLOC_WORKLOAD" --steps 3 --leak 2 >"$T/out"
 run 3 sh -c 'exit 3'
+says_not 'has left processes running'
+# shellcheck disable=SC2016
+run 0 sh -c '"$0" -c "import signal; signal.pause()" >/dev/null 2>&1 & echo $!' "$PYTHON" >"$T/out"
+says '^the command has left processes running, which were not waited for$'
+kill "$(cat "$T/out")"
 run 3 --fail-on-leak sh -c "$(leak 3 100); exit 3"
 says '^ttalloc run: 3 buffers, 300 bytes leaked at 1 place'
 run 137 --fail-on-leak sh -c 'kill -KILL $$'
@@ -85,6 +112,10 @@ run 126 "$T"
 : >"$T/no-program"
 run 126 "$T/no-program"
 nothing_left "statuses"
+run 125 --fail-on-leak=yes true
+says '^ttalloc run: no value goes with --fail-on-leak=yes; see --help$'
+TMPDIR=$T/nowhere run 125 true
+says "^ttalloc run: no private server: $T/nowhere: No such file or directory$"
 for bad in --nonsense --report --exit-code=0 --exit-code=x --exit-code=256 --format=html; do
 	run 125 $bad
 done
@@ -94,6 +125,23 @@ run 125 --private --mount "$M" true
 run 125 --mount "$T/nowhere" true
 says "^ttalloc run: no ttallocd at $T/nowhere: "
 run 125 --mount "$T" true
+# A terminal is not shown what it would take for a command.
+esc=$(printf '\033')
+for bad in "--${esc}[1m" "--format=$esc" "--mount=$esc" "--report=/$esc/x" "--known=$esc" "--baseline=$T/$esc"; do
+	printf '%s\n' 'a b c' >"$T/$esc"
+	run 125 "$bad" true
+	says '%1B'
+	says_not "$esc"
+done
+run 127 "$T/no-$esc"
+says "^ttalloc run: $T/no-%1B: "
+"$TTALLOC" "$esc" 2>"$T/err"
+says '^ttalloc: unknown command %1B; see --help$'
+"$TTALLOC" diff "$esc" 2>"$T/err"
+says '^ttalloc diff: %1B: No such file'
+"$TTALLOC" leaks "$esc" 2>"$T/err"
+says '^ttalloc leaks: unexpected %1B; see --help$'
+rm "$T/$esc"
 rc "run --help" 0 "$TTALLOC" run --help >"$T/out"
 nothing_left "usage"
 
@@ -124,6 +172,11 @@ echo leek >"$T/suppressions"
 run 125 --suppressions "$T/suppressions" sh -c "$touch_it"
 says "^ttalloc run: $T/suppressions:1: not 'leak:PATTERN'$"
 run 125 --suppressions "$T/none" sh -c "$touch_it"
+for option in suppressions baseline known; do
+	printf '#\n# \0\n' >"$T/nul"
+	run 125 --$option "$T/nul" sh -c "$touch_it"
+	says "^ttalloc run: $T/nul:2: a NUL byte: this is no text$"
+done
 run 125 --baseline "$T/none" sh -c "$touch_it"
 run 125 --known "$T/suppressions" sh -c "$touch_it"
 run 125 --report "$T/none/report" sh -c "$touch_it"
@@ -143,6 +196,11 @@ run 23 --fail-on-leak --baseline "$T/baseline" "$TTALLOC_WORKLOAD" --steps 4 --l
 says '^    more than known: 2 buffers, 8192 bytes are in the baseline$'
 run 0 --fail-on-leak --baseline "$T/baseline" "$TTALLOC_WORKLOAD" --steps 3 >"$T/out"
 says '^the baseline has 1 line that was not seen this time$'
+# from before there were tags in it
+sed 's,/scratch , ,' "$T/baseline" >"$T/tagless"
+grep -q '^[0-9a-f]*/dram 2 8192 ' "$T/tagless" || fail "no key without a tag: $(cat "$T/tagless")"
+run 0 --fail-on-leak --baseline "$T/tagless" "$TTALLOC_WORKLOAD" --steps 3 --leak 2 >"$T/out"
+run 23 --fail-on-leak --baseline "$T/tagless" "$TTALLOC_WORKLOAD" --steps 3 --leak 3 >"$T/out"
 # as another build has them: other numbers, the same functions
 sed 's,^[0-9a-f]*/,0123456789abcdef/,' "$T/baseline" >"$T/rebuilt"
 run 0 --fail-on-leak --baseline "$T/rebuilt" "$TTALLOC_WORKLOAD" --steps 3 --leak 2 >"$T/out"
@@ -151,6 +209,49 @@ run 23 --fail-on-leak --baseline "$T/rebuilt" "$TTALLOC_WORKLOAD" --steps 3 --le
 cp "$T/baseline" "$T/baseline.old"
 run 127 --baseline "$T/baseline" --write-baseline "$T/baseline" /nowhere/command
 same "a run that did not happen leaves the baseline" "$T/baseline.old" "$T/baseline"
+echo old >"$T/report"
+run 127 --report "$T/report" /nowhere/command
+eq "a run that did not happen leaves the report" old "$(cat "$T/report")"
+# files are replaced, with their rights, and where links lead; others are written into
+mkdir "$T/out.d"
+echo old >"$T/out.d/report"
+chmod 640 "$T/out.d/report"
+ln -s out.d/report "$T/link"
+run 0 --report "$T/link" --write-baseline "$T/out.d/new" --allow-silent true
+eq "a replaced file" "640 new report" "$(stat -c %a "$T/out.d/report") $(names "$T/out.d")"
+eq "a link stays" out.d/report "$(readlink "$T/link")"
+eq "the report of nothing" "ttalloc run: no leaks; 0 processes reported" "$(tail -n 1 "$T/out.d/report")"
+eq "a new file's rights" "$(printf '%o' $((0666 & ~$(umask))))" "$(stat -c %a "$T/out.d/new")"
+mkfifo "$T/fifo"
+cat "$T/fifo" >"$T/out" &
+run 0 --report "$T/fifo" true
+wait $!
+eq "a pipe as report" "ttalloc run: no leaks; 0 processes reported" "$(tail -n 1 "$T/out")"
+run 0 --report /dev/stdout echo before >"$T/out"
+eq "/dev/stdout as report" "before ttalloc run: no leaks; 0 processes reported" "$(sed -n '1p;$p' "$T/out" | xargs)"
+# one file for two things
+cd "$T" || exit 1
+run 125 --report baseline --baseline ./baseline sh -c "$touch_it"
+says '^ttalloc run: --report and --baseline are the same file: ./baseline$'
+run 125 --report "$T/link" --suppressions out.d/report sh -c "$touch_it"
+says '^ttalloc run: --report and --suppressions are the same file: out.d/report$'
+run 125 --report out.d/none --write-baseline "$T/out.d/../out.d/none" sh -c "$touch_it"
+says '^ttalloc run: --report and --write-baseline are the same file: '
+run 125 --report - --write-baseline - sh -c "$touch_it"
+run 125 --known "$T/report" --write-baseline "report" sh -c "$touch_it"
+says '^ttalloc run: --write-baseline and --known are the same file: '
+cd / || exit 1
+eq "one file for two things: the command did not run" no "$([ -e "$T/it-ran" ] && echo yes || echo no)"
+cp "$T/baseline" "$T/again"
+run 0 --fail-on-leak --baseline "$T/again" --write-baseline "$T/again" "$TTALLOC_WORKLOAD" --steps 3 --leak 3 >"$T/out"
+eq "a baseline is written anew" "3 12288" "$(grep -v '^#' "$T/again" | cut -d ' ' -f 2,3)"
+# the report says what the status says
+run 0 --fail-on-leak --write-baseline "$T/again" --format junit --report "$T/report" \
+	"$TTALLOC_WORKLOAD" --steps 3 --leak 3 >"$T/out"
+grep -q ' tests="2" failures="0" errors="0" skipped="1" ' "$T/report" || fail "a baseline's report fails: $(cat "$T/report")"
+run 0 --fail-on-leak --write-baseline "$T/again" --format json --report "$T/report" \
+	"$TTALLOC_WORKLOAD" --steps 3 --leak 3 >"$T/out"
+grep -q '"failing": {"count": 0, "bytes": 0}' "$T/report" || fail "a baseline's report fails: $(cat "$T/report")"
 mkdir -p "$T/.config/ttalloc"
 echo 'mine: size=4K tag=scratch: what I always forget' >"$T/.config/ttalloc/known.conf"
 run 0 "$TTALLOC_WORKLOAD" --steps 3 --leak 1 >"$T/out"
@@ -173,7 +274,7 @@ text = open(t + "/report.text", encoding="utf-8").read()
 j = json.load(open(t + "/report.json", encoding="utf-8"))
 suite = xml.etree.ElementTree.parse(t + "/report.junit").getroot().find("testsuite")
 groups = {g["key"]: (g["count"], g["bytes"]) for g in j["groups"]}
-assert groups["device0/dram/8192..16383"] == (4, 49152), groups
+assert groups["device0/dram/8192..16383/-"] == (4, 49152), groups
 assert (j["leaks"], j["failing"]) == ({"count": 6, "bytes": 57344},) * 2, j
 assert j["status"] == 0 and j["private"] and j["processes"] == 2 and j["command"][0] == "sh", j
 assert [g["known"] and g["known"]["name"] for g in j["groups"]] == ["program-cache-size", None], j
@@ -225,6 +326,63 @@ wait $job
 eq "the command is killed" 137 $?
 nothing_left "signals"
 
+# what is sent to the group reaches the command once, whoever is in it
+mkfifo "$T/counted"
+exec {counted}<>"$T/counted"
+counting="import os, signal
+n = 0
+def count(*_):
+    global n
+    n += 1
+    tell()
+def tell():
+    with open('$T/counted', 'w') as told:
+        print(os.getpid(), n, file=told)
+signal.signal(signal.SIGHUP, count)
+signal.signal(signal.SIGUSR2, lambda *_: tell())
+signal.signal(signal.SIGUSR1, lambda *_: os._exit(n))
+tell()
+while True:
+    signal.pause()"
+for command in "$PYTHON" "setsid $PYTHON"; do
+	# shellcheck disable=SC2086
+	env --default-signal setsid "$TTALLOC" run $command -c "$counting" </dev/null 2>"$T/err" &
+	job=$!
+	read -r -u "$counted" told
+	for round in 1 2; do
+		[ "$command" = "$PYTHON" ] && kill -STOP $job
+		kill -HUP -- -$job
+		read -r -u "$counted" told
+		eq "SIGHUP to the group, $command" $round "${told#* }"
+		kill -CONT $job
+		# What comes with a higher number is passed on later.
+		kill -USR2 $job
+		read -r -u "$counted" told
+		eq "SIGHUP to the group is not passed on to $command" $round "${told#* }"
+	done
+	kill -USR1 $job
+	wait $job
+	eq "SIGHUP to the group came twice to $command" 2 $?
+done
+exec {counted}<&-
+nothing_left "signals to the group"
+
+# nobody waits for a server that is stopped
+start sh -c "$waiting" sh 9
+server=$(server_pid "${told#* }")
+kill -STOP "$server"
+kill -TERM "${told%% *}"
+while [ -e "/proc/${told%% *}" ]; do :; done
+kill -INT $job
+wait_pid $job 30 || {
+	fail "it waits for a stopped server"
+	kill -CONT "$server"
+}
+wait $job
+eq "interrupted while it reports" 130 $?
+wait_pid "$server" 30 || fail "a stopped server is left"
+nothing_left "a stopped server"
+
 # killed itself: the server ends all the same
 start sh -c "$waiting" sh 9
 mount=${told#* }
@@ -245,8 +403,31 @@ wait_pid "$server" 10 || fail "the private server outlives its guardian"
 kill -TERM $job
 wait $job
 eq "without a server: exit status" 125 $?
-rmdir "$(dirname "${told#* }")" 2>/dev/null
-rm -rf --one-file-system "${TMPDIR:?}"/ttalloc-run.*
+nothing_left "the guardian is killed"
+# Both are: the next run takes away what they left, and nothing that is another one's.
+start sh -c "$waiting" sh 9
+server=$(server_pid "${told#* }")
+kill -STOP "$server"
+kill -KILL "$(awk '/^PPid:/ { print $2 }' "/proc/$server/status")" $job
+wait $job 2>/dev/null
+kill -KILL "$server" "${told%% *}"
+wait_pid "$server" 10
+wait_pid "${told%% *}" 10
+stale=${told#* }
+is_mounted "$stale" || fail "the server's mount is gone: nothing to take away"
+start sh -c "$waiting" sh 9
+is_mounted "$stale" && fail "a stale mount stays"
+eq "what is stale goes, what is in use stays" "$(basename "$(dirname "${told#* }")")" "$(names "$TMPDIR")"
+first=$job first_told=$told
+start sh -c "$waiting" sh 9
+eq "another one at the same time" 2 "$(names "$TMPDIR" | wc -w)"
+kill -TERM $job $first
+wait $job
+eq "the second" 9 $?
+wait $first
+eq "the first" 9 $?
+[ "$first_told" != "$told" ] || fail "two at once are one"
+nothing_left "what was left is taken away"
 # the server is killed: the command goes on, and it is said
 start sh -c "$waiting" sh 0
 server=$(server_pid "${told#* }")
@@ -257,6 +438,36 @@ wait $job
 eq "the server is killed: exit status" 125 $?
 nothing_left "the server is killed"
 
+# ---- a mount that changes, as its server would do it ----
+F=$T/fake
+mkdir -p "$F/pids/7"
+py -c 'import socket, sys; socket.socket(socket.AF_UNIX).bind(sys.argv[1])' "$T/fake.sock"
+version() { echo "ttalloc 0.1.0 abi 1 pid 1 instance $1 socket $T/fake.sock compat_socket -"; }
+version one >"$F/version"
+columns="device type address size refs pid uid time seq site tag comm"
+echo "# $columns" | tee "$F/allocs" >"$F/pids/7/allocs"
+echo "# reason $columns" >"$F/suspects"
+run 125 --mount "$F" sh -c "echo '$(version two)' >'$F/version'"
+says "^ttalloc run: $F: the ttallocd there is not the one from the start"
+run 125 --mount "$F" rm "$F/version"
+says "^ttalloc run: no ttallocd at $F: No such file or directory$"
+version one >"$F/version"
+# reporting LOST: a command that makes a process of its own, which has lost so many events
+reporting() { echo "echo \"ancestors \$PPID 1
+connected 99999999999.0
+lost $1
+dram_count 0\" >'$F/pids/7/status'"; }
+run 0 --mount "$F" --fail-on-leak sh -c "$(reporting 0)"
+says '^ttalloc run: no leaks; 1 process reported$'
+run 125 --mount "$F" --fail-on-leak sh -c "$(reporting 2)"
+says '^ttalloc run: error: events were lost on their way to ttallocd: '
+run 0 --mount "$F" sh -c "$(reporting 2)"
+says '^events were lost on their way to ttallocd: '
+rm "$T/fake.sock"
+run 125 --mount "$F" sh -c "$touch_it"
+says "^ttalloc run: $T/fake.sock: No such file or directory$"
+eq "no socket: the command did not run" no "$([ -e "$T/it-ran" ] && echo yes || echo no)"
+
 # ---- a shared server: only what is the run's ----
 server_start
 export TTALLOC_MOUNT=$M
@@ -265,7 +476,7 @@ say before alloc 0 dram 0x1000 1000
 sender_start other 144
 sender_kill before
 KEEP=${SENDER_PID[other]}
-run 0 --fail-on-leak true
+run 0 --fail-on-leak --allow-silent true
 run 0 --fail-on-leak -- "$TTALLOC_WORKLOAD" --steps 3 >"$T/out"
 says '^ttalloc run: no leaks; 1 process reported$'
 run 23 --fail-on-leak -- "$TTALLOC_WORKLOAD" --steps 3 --leak 2 >"$T/out"
@@ -336,6 +547,11 @@ rc "leaks: nowhere" 125 "$TTALLOC" leaks --mount "$T/nowhere" 2>"$T/err"
 rc "leaks: usage" 2 "$TTALLOC" leaks something 2>"$T/err"
 "$TTALLOC" leaks >/dev/full 2>"$T/err"
 eq "leaks to a full disk" 125 $?
+# The disk is full in the middle of the report: a limit does the same.
+mkdir -m 777 "$T/full"
+echo old >"$T/full/report"
+(trap '' XFSZ && ulimit -f 0 && "$TTALLOC" leaks --report "$T/full/report" 2>"$T/full.err" | cat)
+eq "a full disk leaves the report" "old report" "$(cat "$T/full/report") $(names "$T/full")"
 if [ "$ROOT" = yes ]; then
 	# Who may not ask for a scan is told so; what died is there all the same.
 	as_nobody env TTALLOC_MOUNT="$M" "$TTALLOC" leaks >"$T/out"
@@ -343,6 +559,18 @@ if [ "$ROOT" = yes ]; then
 	grep -q '^2 buffers, 8192 bytes' "$T/out" || fail "leaks as nobody: $(cat "$T/out")"
 	as_nobody env TTALLOC_MOUNT="$M" "$TTALLOC" leaks --no-scan >"$T/out"
 	grep -q '^not scanned' "$T/out" && fail "leaks --no-scan: $(cat "$T/out")"
+	# A file that may be written, where nothing may stand beside it.
+	mkdir "$T/theirs"
+	seq 1000 >"$T/theirs/report"
+	chmod 666 "$T/theirs/report"
+	# (with the HOME of somebody else)
+	mkdir -m 700 "$T/home"
+	HOME=$T/home as_nobody "$TTALLOC" leaks --mount "$M" --report "$T/theirs/report" 2>"$T/err"
+	eq "written in place" "ttalloc leaks: 2 buffers, 8192 bytes (8.0 KiB) leaked at 1 place report" \
+		"$(tail -n 1 "$T/theirs/report") $(names "$T/theirs")"
+	as_nobody "$TTALLOC" leaks --mount "$M" --report "$T/theirs/new" 2>"$T/err"
+	eq "not written beside" 125 $?
+	says '/theirs/new: Permission denied$'
 	as_nobody "$TTALLOC" run --fail-on-leak "$TTALLOC_WORKLOAD" --steps 3 --leak 1 >"$T/out" 2>"$T/err"
 	eq "run as nobody on a shared server" 23 $?
 	says '^ttalloc run: 1 buffer, 4096 bytes'
@@ -360,7 +588,7 @@ for pair in "$M/dumps/a $M/dumps/b" "$T/allocs.a $T/allocs.b" "$M/dumps/a now" "
 	# shellcheck disable=SC2086
 	rc "diff $pair" 0 "$TTALLOC" diff $pair >"$T/out"
 	eq "diff $pair" "1 buffer came, 1 went; 1048576 bytes came, 7 went" "$(last)"
-	grep -qE '^device0/dram/1048576..2097151 +1 \+1 +1048576 \+1048576 +came 1, went 0$' "$T/out" ||
+	grep -qE '^device0/dram/1048576..2097151/- +1 \+1 +1048576 \+1048576 +came 1, went 0$' "$T/out" ||
 		fail "diff $pair: $(cat "$T/out")"
 done
 "$TTALLOC" diff "$T/allocs.b" "$T/allocs.b" >"$T/out"
@@ -398,6 +626,17 @@ PYTHON
 rc "diff: a missing mark" 125 "$TTALLOC" diff mark:none now 2>"$T/err"
 says "$M/marks/none/allocs: No such file"
 rc "diff: no dump" 125 "$TTALLOC" diff "$M/README" now 2>"$T/err"
+for lines in 1 3 5; do
+	head -n -$lines "$M/dumps/a" >"$T/part"
+	rc "diff: a part of a dump" 125 "$TTALLOC" diff "$T/part" "$M/dumps/b" 2>"$T/err"
+	says "^ttalloc diff: $T/part: not a whole dump: it does not end with the number of its buffers$"
+done
+head -c -1 "$T/allocs.a" >"$T/part"
+rc "diff: a part of a table" 125 "$TTALLOC" diff "$T/part" now 2>"$T/err"
+says "^ttalloc diff: $T/part: not a whole table: it ends in the middle of a line$"
+printf '# device type address size refs pid uid time seq site tag comm\n\0' >"$T/nul"
+rc "diff: a NUL byte" 125 "$TTALLOC" diff "$T/nul" now 2>"$T/err"
+says 'neither a dump nor a table'
 rc "diff: nothing" 2 "$TTALLOC" diff 2>"$T/err"
 
 # ---- private beside the shared one ----

@@ -584,6 +584,23 @@ class Library(Case):
         self.outcomes(result, test_file="passed", **{"test_rule[%s]" % rule: "passed" if passes else "failed"
                                                      for rule, passes in rules.items()})
 
+    def test_a_baseline_of_ttalloc_run(self):
+        """All that Python allocates comes from one call site: its line is for all tags, if it has none itself."""
+        tests = '''
+            def put(size): ttalloc.alloc(0, "dram", 0x1000 * size, size)
+            def test_a():
+                with ttalloc.tag("a b"): put(64)
+            def test_b():
+                with ttalloc.tag("b"): put(65)
+            def test_none(): put(66)
+            '''
+        site = re.search(r"site (\w+)", self.run_library(tests).words["test_none"]).group(1)
+        for known, passed in (("/a%20b", "a"), ("/b", "b"), ("/-", "none"), ("/c", ""), ("", "a b none")):
+            path = self.file("known", "%s/dram%s 1 66 put,main\n" % (site, known))
+            self.outcomes(self.run_library(tests, "--ttalloc-baseline", path),
+                          **{"test_" + name: "passed" if name in passed.split() else "failed"
+                             for name in ("a", "b", "none")})
+
     def test_the_servers_suppressions(self):
         path = self.mount.join("options", "suppressions")
         if not os.path.exists(path):
@@ -638,11 +655,14 @@ class BaselineFile(Case):
 
     def test_update_and_use(self):
         path = self.file("known", "test_it.py::test_gone 0 dram - 5 5\ntest_it.py::test_other 0 dram - 9 9\n"
-                                  "device5/l1/64..127 3 4 # from `ttalloc run`\n")
-        kept = ["device5/l1/64..127 3 4", "test_it.py::test_gone 0 dram - 5 5"]
+                                  "device5/l1/64..127 3 4 # from `ttalloc run`\n"
+                                  "0123456789abcdef/l1/tag 3 4 make,main # too\n")
+        os.chmod(path, 0o640)
+        kept = ["0123456789abcdef/l1/tag 3 4 make,main", "device5/l1/64..127 3 4", "test_it.py::test_gone 0 dram - 5 5"]
         result = self.run_pytest(self.LEAKS, "--ttalloc-baseline", path, "--ttalloc-baseline-update")
         self.outcomes(result, **self.ALL)
         self.assertEqual(sorted(self.KNOWN + kept), self.lines(path))
+        self.assertEqual(0o640, os.stat(path).st_mode & 0o777)
         self.outcomes(self.run_pytest(self.LEAKS, "--ttalloc-baseline", path), **self.ALL)
         # more buffers; more bytes; more with each run
         more = self.LEAKS.replace("put(64); put(64)", "put(64); put(32); put(32)").replace("put(10,", "put(11,")
@@ -672,7 +692,7 @@ class BaselineFile(Case):
 
     def test_mistakes(self):
         ok = "def test_a(): pass"
-        for text in "test_a 0 dram - 1 x", "a b 1 2":
+        for text in "test_a 0 dram - 1 x", "a b 1 2", "a 1", "a 1 2 3 4":
             self.refused(self.run_pytest(ok, "--ttalloc-baseline", self.file("known", "\n%s\n" % text)), "line 2")
         self.refused(self.run_pytest(ok, "--ttalloc-baseline=/no/such"), "/no/such")
         self.refused(self.run_pytest(ok, "--ttalloc-baseline-update"), "--ttalloc-baseline")

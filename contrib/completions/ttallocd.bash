@@ -36,7 +36,7 @@ _ttalloc()
 		--fail-on-leak --exit-code --help"
 	local -A options=(
 		[analyze]="--address --device --top --all --json --fail-on-leak --help"
-		[run]="$leak --private"
+		[run]="$leak --allow-silent --private"
 		[leaks]="$leak --no-scan"
 		[diff]="--mount --format --help"
 	)

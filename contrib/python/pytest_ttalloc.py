@@ -28,7 +28,9 @@ import gc
 import os
 import re
 import select
+import stat
 import sys
+import tempfile
 import time
 import urllib.parse
 
@@ -137,6 +139,12 @@ def _escaped(text):
     return "".join("%%%02X" % ord(c) if c <= " " or c in "%\x7f" else c for c in text) or "-"
 
 
+def _umask():
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
 def _rules(text):
     """Numbers and lines, without comments: `#` begins one at the beginning of a word."""
     for number, line in enumerate(text.splitlines(), 1):
@@ -171,21 +179,26 @@ class Patterns:
 
 class Baseline:
     """The file of known leaks: for a test, device, type and place, how many buffers and bytes are no news. Lines of a
-    baseline of `ttalloc run` (KEY COUNT BYTES) are good for every test."""
+    baseline of `ttalloc run` (KEY COUNT BYTES [FUNCTIONS]) are good for every test."""
 
     HEADER = "# test device type where count bytes"
 
     def __init__(self, path):
         self.path = path
         self.known = {}   # with the test in the key, or as `ttalloc run` has it
+        self.functions = {}   # of the latter
 
     def read(self):
         with open(self.path, encoding="utf-8") as file:
             for number, line in _rules(file.read()):
-                *key, count, size = line.split() if len(line.split()) in (3, 6) else "- - -".split()
-                if not (count + size).isdecimal():
+                words = line.split()
+                of_run = len(words) in (3, 4)
+                key, (count, size) = (words[:1], words[1:3]) if of_run else (words[:4], (words[4:6] + ["-", "-"])[:2])
+                if len(words) not in (3, 4, 6) or not (count + size).isdecimal():
                     raise pytest.UsageError("%s: line %d is not: %s" % (self.path, number, self.HEADER[2:]))
                 self.known[tuple(key)] = (int(count), int(size))
+                if len(words) == 4:
+                    self.functions[tuple(key)] = words[3]
 
     def covers(self, key, count_and_bytes):
         return all(have <= known for have, known in zip(count_and_bytes, self.known.get(key, (0, 0))))
@@ -198,9 +211,20 @@ class Baseline:
         for entry in (entry for result in results for entry in result["entries"]):
             key = tuple(entry[:4])
             known[key] = tuple(map(max, known.get(key, (0, 0)), entry[4:]))
-        with open(self.path, "w", encoding="utf-8") as file:
-            file.write("# Known leaks, from pytest --ttalloc-baseline-update\n%s\n" % self.HEADER)
-            file.writelines("%s %d %d\n" % (" ".join(key), *value) for key, value in sorted(known.items()))
+        lines = [" ".join((*key, *map(str, value), *([self.functions[key]] if key in self.functions else [])))
+                 for key, value in sorted(known.items())]
+        text = "\n".join(["# Known leaks, from pytest --ttalloc-baseline-update", self.HEADER, *lines, ""])
+        # Whole or not at all, as `ttalloc run` does it.
+        path = os.path.realpath(self.path)
+        with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=os.path.dirname(path), delete=False) as file:
+            try:
+                file.write(text)
+                file.flush()
+                os.chmod(file.name, stat.S_IMODE(os.stat(path).st_mode) if os.path.exists(path) else 0o666 & ~_umask())
+                os.replace(file.name, path)
+            except BaseException:
+                os.unlink(file.name)
+                raise
 
 
 # ---- the server ----
@@ -469,16 +493,17 @@ class Group:
         where = first.tag if first.tag != "-" else _escaped("<".join(functions[:WHERE_FRAMES]))
         return (_escaped(test), str(first.device), first.type, where)
 
-    def run_keys(self):
-        """What the baseline of `ttalloc run` knows it by: the call site, or classes of sizes. Buffers and bytes of
-        each."""
-        first = self.buffers[0]
+    def run_keys(self, known):
+        """What the baseline of `ttalloc run` knows it by: the call site, or classes of sizes, and the tag; or without
+        that, for tags that it does not know. Buffers and bytes of each."""
         found = collections.defaultdict(lambda: (0, 0))
         for b in self.buffers:
             low = 1 << (b.size.bit_length() - 1)
-            key = ("%s/%s" % (b.site, b.type) if first.site != "-"
-                   else "device%d/%s/%d..%d" % (b.device, b.type, low, 2 * low - 1))
-            found[key,] = _sum(found[key,], (1, b.size))
+            place = ("%s/%s" % (b.site, b.type) if b.site != "-"
+                     else "device%d/%s/%d..%d" % (b.device, b.type, low, 2 * low - 1))
+            key = "%s/%s" % (place, b.tag)
+            key = (key if (key,) in known or (place,) not in known else place,)
+            found[key] = _sum(found[key], (1, b.size))
         return found
 
     def text(self, reasons):
@@ -761,11 +786,11 @@ class Plugin:
         sums, run_sums = collections.defaultdict(lambda: (0, 0)), collections.defaultdict(lambda: (0, 0))
         for group in groups:
             sums[group.key(test)] = _sum(sums[group.key(test)], group.each())
-            for key, value in group.run_keys().items():
+            for key, value in group.run_keys(self.baseline.known).items():
                 run_sums[key] = _sum(run_sums[key], value)
         covers = self.baseline.covers
         news = [g for g in groups if not covers(g.key(test), sums[g.key(test)])
-                and not all(covers(key, run_sums[key]) for key in g.run_keys())]
+                and not all(covers(key, run_sums[key]) for key in g.run_keys(self.baseline.known))]
         # A cache may be allowed; what grows is none.
         allow = -1 if any(g.runs for g in groups) else allow
         if self.update:
