@@ -373,6 +373,7 @@ static int write_report(struct leak_check *c, const struct leak_report *r, FILE 
 static int report_groups(struct leak_check *c, struct leak_list *list, struct leak_groups *groups, struct leak_report *r,
 			 FILE *usual)
 {
+	struct leak_places places = { 0 };
 	int result;
 
 	r->who = c->options->who;
@@ -383,10 +384,15 @@ static int report_groups(struct leak_check *c, struct leak_list *list, struct le
 	if (result < 0)
 		return result;
 	result = leak_report_sums(r, list, &c->known);
+	if (result == 0)
+		result = leak_places_make(&places, groups);
+	r->places = &places;
 	if (result < 0)
 		complain(c->options->who, "cannot report", result);
 	if (result == 0)
 		result = write_report(c, r, usual);
+	leak_places_free(&places);
+	r->places = NULL;
 	leak_report_deinit(r);
 	return result < 0 ? result : c->options->fail && r->failing.count > 0;
 }

@@ -11,6 +11,7 @@
 #include "client/leak-report.h"
 
 #define FRAMES_SHOWN 12
+#define TAGS_SHOWN 8
 
 const char *const leak_format_names[LEAK_FORMATS] = { "text", "json", "junit" };
 
@@ -42,6 +43,18 @@ static struct leak_device *device_of(struct leak_report *r, uint32_t device)
 	return &devices[i];
 }
 
+/* What nothing else says anything about may be what devices have as a whole. */
+static void add_rest(struct leak_report *r, const struct leak_group *g)
+{
+	size_t i;
+
+	if (g->known || strcmp(g->first->tag, "-") != 0)
+		return;
+	for (i = 0; i < g->list_count; i++)
+		if (!g->first[i].suppressed)
+			sum_add(&device_of(r, g->first[i].device)->rest, 1, g->first[i].size);
+}
+
 int leak_report_sums(struct leak_report *r, const struct leak_list *list, const struct known *known)
 {
 	struct leak_device *d;
@@ -58,9 +71,11 @@ int leak_report_sums(struct leak_report *r, const struct leak_list *list, const 
 			return -ENOMEM;
 		sum_add(&d->sum, 1, list->leaks[i].size);
 	}
+	for (i = 0; i < r->groups->count; i++)
+		add_rest(r, &r->groups->groups[i]);
 	for (i = 0; i < r->device_count; i++)
-		r->devices[i].known = known_find_device(known, r->devices[i].device, r->devices[i].sum.count,
-							r->devices[i].sum.bytes);
+		r->devices[i].known = known_find_device(known, r->devices[i].device, r->devices[i].rest.count,
+							r->devices[i].rest.bytes);
 	for (i = 0; i < r->groups->count; i++)
 		if (r->groups->groups[i].fails)
 			sum_add(&r->failing, r->groups->groups[i].count, r->groups->groups[i].bytes);
@@ -96,6 +111,16 @@ static uint64_t failing_groups(const struct leak_report *r)
 
 	for (i = 0; i < r->groups->count; i++)
 		n += r->groups->groups[i].fails;
+	return n;
+}
+
+static uint64_t failing_places(const struct leak_report *r)
+{
+	uint64_t n = 0;
+	size_t i;
+
+	for (i = 0; i < r->places->count; i++)
+		n += r->places->places[i].all.fails;
 	return n;
 }
 
@@ -166,23 +191,64 @@ static void print_frames(FILE *out, const struct stack *stack)
 		fprintf(out, "    ... %zu more\n", stack->count - i);
 }
 
-static void print_judgement(FILE *out, const struct leak_group *g)
+static void print_known(FILE *out, const struct known_rule *known)
 {
-	if (g->known) {
-		fputs("    probably ", out);
-		escape_print(out, g->known->text);
-		fputs(" [", out);
-		escape_print(out, g->known->name);
-		fputs("]\n", out);
-	}
+	if (!known)
+		return;
+	fputs("    probably ", out);
+	escape_print(out, known->text);
+	fputs(" [", out);
+	escape_print(out, known->name);
+	fputs("]\n", out);
+}
+
+static void print_baseline(FILE *out, const struct leak_group *g)
+{
 	if (g->in_baseline)
 		fprintf(out, "    %s: %" PRIu64 " buffer%s, %" PRIu64 " bytes are in the baseline\n",
 			g->fails ? "more than known" : "known", g->baseline.count, plural(g->baseline.count),
 			g->baseline.bytes);
 }
 
-static void print_group(FILE *out, const struct leak_group *g)
+/* One of several tags of a place. */
+static void print_tag(FILE *out, const struct leak_group *g, bool with_name)
 {
+	const struct leak_sum sum = { g->count, g->bytes };
+
+	fputs("      ", out);
+	print_sum(out, &sum);
+	fputs(strcmp(g->first->tag, "-") != 0 ? "  tag " : "  no tag", out);
+	if (strcmp(g->first->tag, "-") != 0)
+		escape_print(out, g->first->tag);
+	if (with_name && g->known) {
+		fputs(" [", out);
+		escape_print(out, g->known->name);
+		fputc(']', out);
+	}
+	if (g->in_baseline)
+		fputs(g->fails ? ": more than known" : ": known", out);
+	fputc('\n', out);
+}
+
+static void print_tags(FILE *out, const struct leak_place *p)
+{
+	struct leak_sum rest = { 0 };
+	size_t i;
+
+	for (i = 0; i < p->count && i < TAGS_SHOWN; i++)
+		print_tag(out, p->groups[i], !p->all.known);
+	for (; i < p->count; i++)
+		sum_add(&rest, p->groups[i]->count, p->groups[i]->bytes);
+	if (rest.count == 0)
+		return;
+	fputs("      ", out);
+	print_sum(out, &rest);
+	fprintf(out, "  %zu more tag%s\n", p->count - TAGS_SHOWN, plural(p->count - TAGS_SHOWN));
+}
+
+static void print_place(FILE *out, const struct leak_place *p)
+{
+	const struct leak_group *g = p->count == 1 ? p->groups[0] : &p->all;
 	const struct leak_sum sum = { g->count, g->bytes };
 
 	print_sum(out, &sum);
@@ -194,13 +260,26 @@ static void print_group(FILE *out, const struct leak_group *g)
 	print_range(out, ", size ", g->size_min, g->size_max);
 	fprintf(out, ", of %" PRIu32 " process%s", g->pids, g->pids == 1 ? "" : "es");
 	print_values(out, " ", &g->comms, false);
-	if (strcmp(g->first->tag, "-") != 0) {
-		fputs(", tag ", out);
-		escape_print(out, g->first->tag);
+	if (p->count > 1) {
+		fprintf(out, ", %zu tags:\n", p->count);
+		print_tags(out, p);
+	} else {
+		if (strcmp(g->first->tag, "-") != 0) {
+			fputs(", tag ", out);
+			escape_print(out, g->first->tag);
+		}
+		fputc('\n', out);
 	}
-	fputc('\n', out);
 	print_frames(out, g->stack);
-	print_judgement(out, g);
+	print_known(out, g->known);
+	print_baseline(out, g);
+}
+
+static void print_group(FILE *out, const struct leak_group *g)
+{
+	const struct leak_place alone = { .groups = &g, .count = 1 };
+
+	print_place(out, &alone);
 }
 
 static void print_devices(FILE *out, const struct leak_report *r)
@@ -211,13 +290,12 @@ static void print_devices(FILE *out, const struct leak_report *r)
 		fprintf(out, "device %" PRIu32 ": ", r->devices[i].device);
 		print_sum(out, &r->devices[i].sum);
 		fputc('\n', out);
-		if (r->devices[i].known) {
-			fputs("    probably ", out);
-			escape_print(out, r->devices[i].known->text);
-			fputs(" [", out);
-			escape_print(out, r->devices[i].known->name);
-			fputs("]\n", out);
+		if (r->devices[i].known && r->devices[i].rest.count < r->devices[i].sum.count) {
+			fputs("    of these ", out);
+			print_sum(out, &r->devices[i].rest);
+			fputc('\n', out);
 		}
+		print_known(out, r->devices[i].known);
 	}
 }
 
@@ -275,9 +353,9 @@ static void write_text(FILE *out, const struct leak_report *r)
 		fputs(r->who, out);
 		fputs(": what is still held, the largest first\n", out);
 	}
-	for (i = 0; i < r->groups->count; i++) {
+	for (i = 0; i < r->places->count; i++) {
 		fputc('\n', out);
-		print_group(out, &r->groups->groups[i]);
+		print_place(out, &r->places->places[i]);
 	}
 	if (r->device_count > 0)
 		fputc('\n', out);
@@ -294,9 +372,9 @@ void leak_report_line(FILE *out, const struct leak_report *r)
 		fputs(r->error ? "nothing is known to leak" : "no leaks", out);
 	} else {
 		print_sum(out, &r->all);
-		fprintf(out, " leaked at %zu place%s", r->groups->count, plural(r->groups->count));
+		fprintf(out, " leaked at %zu place%s", r->places->count, plural(r->places->count));
 		if (r->baseline) {
-			fprintf(out, "; %" PRIu64 " of the places are more than the baseline: ", failing_groups(r));
+			fprintf(out, "; %" PRIu64 " of the places are more than the baseline: ", failing_places(r));
 			print_sum(out, &r->failing);
 		}
 	}
@@ -412,6 +490,8 @@ static void json_devices(FILE *out, const struct leak_report *r)
 	for (i = 0; i < r->device_count; i++) {
 		fprintf(out, "%s\n    {\"device\": %" PRIu32 ", \"count\": %" PRIu64 ", \"bytes\": %" PRIu64, i ? "," : "",
 			r->devices[i].device, r->devices[i].sum.count, r->devices[i].sum.bytes);
+		fprintf(out, ", \"rest\": {\"count\": %" PRIu64 ", \"bytes\": %" PRIu64 "}", r->devices[i].rest.count,
+			r->devices[i].rest.bytes);
 		json_known(out, r->devices[i].known);
 		fputc('}', out);
 	}

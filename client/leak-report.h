@@ -9,6 +9,7 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#include "client/leak-place.h"
 #include "client/leak-rules.h"
 #include "client/leak.h"
 
@@ -19,6 +20,7 @@ extern const char *const leak_format_names[LEAK_FORMATS];
 struct leak_device {
 	uint32_t device;
 	struct leak_sum sum;
+	struct leak_sum rest;            /* of this what has no tag and no name by a rule of its own: it is what `known` names */
 	const struct known_rule *known;
 };
 
@@ -35,6 +37,7 @@ struct leak_report {
 	struct leak_sum strangers;       /* of processes of which it is not known whose they are: not in the groups */
 	struct leak_sum others;          /* of processes that the command did not start, on a server of its own */
 	const struct leak_groups *groups;
+	const struct leak_places *places; /* the same groups, for people */
 	const struct suppressions *suppressions;
 	const struct baseline *baseline; /* NULL: none is given */
 	struct leak_device *devices;     /* see leak_report_sums() */

@@ -235,7 +235,7 @@ static bool has_site(const struct leak *l)
 	return strcmp(l->site, LEAK_NO_SITE) != 0;
 }
 
-char *leak_key(const struct leak *leak)
+static char *make_key(const struct leak *leak, bool with_tag)
 {
 	const uint64_t class = class_of(leak->size);
 	char *key = NULL;
@@ -245,15 +245,23 @@ char *leak_key(const struct leak *leak)
 	if (!out)
 		return NULL;
 	if (has_site(leak))
-		fprintf(out, "%s/%s/", leak->site, leak->type);
+		fprintf(out, "%s/%s", leak->site, leak->type);
 	else
-		fprintf(out, "device%" PRIu32 "/%s/%" PRIu64 "..%" PRIu64 "/", leak->device, leak->type, class,
+		fprintf(out, "device%" PRIu32 "/%s/%" PRIu64 "..%" PRIu64, leak->device, leak->type, class,
 			class ? class - 1 + class : 0);
-	escape_word(out, leak->tag);
+	if (with_tag) {
+		fputc('/', out);
+		escape_word(out, leak->tag);
+	}
 	if (fclose(out) == 0)
 		return key;
 	free(key);
 	return NULL;
+}
+
+char *leak_key(const struct leak *leak)
+{
+	return make_key(leak, true);
 }
 
 static int compare_class(const struct leak *a, const struct leak *b)
@@ -332,40 +340,57 @@ static int compare_pids(const void *left, const void *right)
 	return COMPARE(*a, *b);
 }
 
-/* How many processes the leaks of a group are from. `pids` has room for all. */
-static uint32_t count_pids(const struct leak *leaks, size_t n, int32_t *pids)
+/* How many processes the leaks of a group are from. -ENOMEM. */
+static int count_pids(const struct leak *leaks, size_t n, uint32_t *distinctp)
 {
+	int32_t *pids = malloc((n + 1) * sizeof(*pids));
 	uint32_t distinct = 0;
 	size_t i, count = 0;
 
-	for (i = 0; i < n; i++)
+	for (i = 0; pids && i < n; i++)
 		if (!leaks[i].suppressed)
 			pids[count++] = leaks[i].pid;
-	qsort(pids, count, sizeof(*pids), compare_pids);
+	if (!pids)
+		return -ENOMEM;
+	if (count > 0)
+		qsort(pids, count, sizeof(*pids), compare_pids);
 	for (i = 0; i < count; i++)
 		distinct += i == 0 || pids[i] != pids[i - 1];
-	return distinct;
+	free(pids);
+	*distinctp = distinct;
+	return 0;
+}
+
+int leak_group_make(struct leak_group *g, const struct leak *leaks, size_t n, bool with_tag)
+{
+	size_t i;
+
+	*g = (struct leak_group){ 0 };
+	for (i = 0; i < n; i++)
+		if (!leaks[i].suppressed)
+			group_add(g, &leaks[i]);
+	if (g->count == 0)
+		return 0;
+	g->list_count = (size_t)(leaks + n - g->first);
+	g->key = make_key(g->first, with_tag);
+	return g->key ? count_pids(leaks, n, &g->pids) : -ENOMEM;
 }
 
 /* 0 or -ENOMEM. */
-static int groups_fill(struct leak_groups *groups, const struct leak_list *list, int32_t *pids)
+static int groups_fill(struct leak_groups *groups, const struct leak_list *list)
 {
 	struct leak_group *g;
 	size_t i, end;
+	int r;
 
 	for (i = 0; i < list->count; i = end) {
 		g = &groups->groups[groups->count];
 		for (end = i; end < list->count && leak_compare_groups(&list->leaks[i], &list->leaks[end]) == 0; end++)
-			if (!list->leaks[end].suppressed)
-				group_add(g, &list->leaks[end]);
-		if (g->count == 0)
-			continue;
-		groups->count++;
-		g->list_count = (size_t)(&list->leaks[end] - g->first);
-		g->pids = count_pids(list->leaks + i, end - i, pids);
-		g->key = leak_key(g->first);
-		if (!g->key)
-			return -ENOMEM;
+			;
+		r = leak_group_make(g, list->leaks + i, end - i, true);
+		groups->count += g->count > 0;
+		if (r < 0)
+			return r;
 	}
 	return 0;
 }
@@ -382,19 +407,16 @@ static size_t count_groups(const struct leak_list *list)
 
 int leak_groups_make(struct leak_groups *groups, struct leak_list *list)
 {
-	int32_t *pids;
 	int r;
 
 	if (list->count > 0)
 		qsort(list->leaks, list->count, sizeof(struct leak), compare_leaks);
 	*groups = (struct leak_groups){ .groups = calloc(count_groups(list) + 1, sizeof(struct leak_group)) };
-	pids = malloc((list->count + 1) * sizeof(*pids));
-	r = pids && groups->groups ? groups_fill(groups, list, pids) : -ENOMEM;
+	r = groups->groups ? groups_fill(groups, list) : -ENOMEM;
 	if (r < 0)
 		leak_groups_free(groups);
 	else if (groups->count > 0)
 		qsort(groups->groups, groups->count, sizeof(struct leak_group), compare_groups);
-	free(pids);
 	return r;
 }
 

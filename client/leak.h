@@ -112,6 +112,9 @@ int leak_compare_groups(const struct leak *a, const struct leak *b);
 /* Puts the list in order of groups. What is suppressed is in none, and a group without anything else is left out. The
  * list must stay as it is while the groups are used. 0 or -ENOMEM. */
 int leak_groups_make(struct leak_groups *groups, struct leak_list *list);
+/* One group of those n leaks, as if they were of one; the key is made with the tag or ends before it. Of nothing but
+ * suppressed ones `count` is 0 and there is no key. 0 or -ENOMEM; the key is the caller's to free. */
+int leak_group_make(struct leak_group *g, const struct leak *leaks, size_t n, bool with_tag);
 void leak_groups_free(struct leak_groups *groups);
 
 /* `*` is anything, a `^` in front is the beginning, a `$` at the end the end; otherwise the pattern may stand anywhere:

@@ -49,8 +49,16 @@ suspected() {
 	eq "$what: suspects" "$(printf '%s\n' "$@" | sort)" "$(suspects)"
 	eq "$what: leaks/" "$(rows "$M/suspects" | wc -l)" "$(find "$M/leaks" -type f | wc -l)"
 }
-# past DEVICE ADDRESS: what is remembered, without times
-past() { sed -nE 's/^  [0-9.]+ /  /; s/pid=[0-9]+ //; /^(type|history|  )/p' "$M/device$1/history/$2"; }
+# past DEVICE ADDRESS: what is remembered, without times and places
+past() { sed -nE 's/^  [0-9.]+ /  /; s/pid=[0-9]+ //; s/ site=.*//; /^(type|history|  )/p' "$M/device$1/history/$2"; }
+# places DEVICE ADDRESS FUNCTION: KIND and a number for each place, the first that it has; only of events whose stack has
+# that function in it
+places() {
+	sed -nE 's/^  [0-9.]+ ([A-Z_]+) .* site=([0-9a-f]{16})$/\1 \2/p' "$M/device$1/history/$2" |
+		while read -r kind site; do
+			grep -qE " $3[@ ]" "$M/stacks/$site" && echo "$kind $site"
+		done | awk '!($2 in n) { n[$2] = NR } { print $1, n[$2] }' | xargs
+}
 
 DONE=
 
@@ -141,7 +149,8 @@ history allocs=2 frees=2
   ALLOC size=2048 ref=1
   FREE size=2048 ref=0
   DOUBLE_FREE size=- ref=0" "$(past 0 0x000138000000)"
-eq "double-free: who frees it is in the log" "alloc 4096 tensor_a
+eq "double-free: the places" "ALLOC 1 FREE 2 ALLOC 3 FREE 4 DOUBLE_FREE 5" "$(places 0 0x000138000000 free_of_another)"
+eq "double-free: whose tags they have, is in the log" "alloc 4096 tensor_a
 free 4096 tensor_a
 alloc 2048 tensor_b
 free 2048 tensor_a
@@ -160,7 +169,8 @@ history allocs=1 frees=1
   ALLOC size=8192 ref=1
   FREE size=8192 ref=0
   DOUBLE_FREE size=- ref=0" "$(past 0 0x000138000000)"
-eq "view: who frees it is in the log" "alloc 8192 base
+eq "view: the places" "ALLOC 1 FREE 2 DOUBLE_FREE 3" "$(places 0 0x000138000000 free_base_by_view)"
+eq "view: whose tags they have, is in the log" "alloc 8192 base
 free 8192 view
 double_free 8192 base" "$(timeline 0x138000000)"
 rm "$T/log"
@@ -218,6 +228,7 @@ history allocs=1 frees=0
   REF size=32768 ref=4
   REF size=32768 ref=5
   UNREF size=32768 ref=4" "$(past 0 0x000138000000)"
+eq "refs: the place that takes them" "ALLOC 1 REF 2 REF 2 REF 2 REF 2" "$(places 0 0x000138000000 attach)"
 server_stop
 
 # ---- two processes on one device, both with a buffer at one address ----
@@ -265,7 +276,7 @@ grown "run 2 less run 1" "$T/allocs.1" "$T/allocs.2" 2 36864
 eq "run 2 less run 1: one call site" "4 +2 73728 +36864 came 2, went 0" \
 	"$(awk '/^call site/ { getline; $1 = ""; print }' "$T/diff" | xargs)"
 grep -qE '^    #2 fill_program_cache(@|$)' "$T/diff" || fail "diff names no function: $(cat "$T/diff")"
-grep -qx '    tag program_cache' "$T/diff" || fail "diff names no tag: $(cat "$T/diff")"
+grep -qE '^[0-9a-f]{16}/dram/program_cache ' "$T/diff" || fail "diff names no tag: $(cat "$T/diff")"
 grown "run 3 less run 2" "$T/allocs.2" "$T/allocs.3" 2 36864
 grown "run 3 less run 1" "$T/allocs.1" "$T/allocs.3" 4 73728
 grown "the same of dumps" "$M/dumps/run1" "$M/dumps/run3" 4 73728

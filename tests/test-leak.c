@@ -40,6 +40,18 @@ static const char table[] = TABLE("layer0/attn");
 /* The first two are of one place. */
 static const char one_tag[] = TABLE("layer1");
 
+/* A program with many tags at one call site: in the middle of them one that is suppressed. */
+static const char tagged[] =
+	HEADER
+	ROW("died", 0, "dram", 100, 100, 10, SITE_A, "l0") ROW("died", 0, "dram", 900, 100, 11, SITE_A, "l1")
+	ROW("died", 1, "dram", 800, 101, 12, SITE_A, "l2") ROW("outlived", 0, "dram", 700, 100, 13, SITE_A, "l3")
+	ROW("died", 0, "dram", 600, 100, 14, SITE_A, "l4") ROW("died", 0, "dram", 500, 100, 15, SITE_A, "l5")
+	ROW("died", 0, "dram", 400, 100, 16, SITE_A, "l6") ROW("died", 0, "dram", 300, 100, 17, SITE_A, "l7")
+	ROW("died", 0, "dram", 200, 100, 18, SITE_A, "l8") ROW("died", 0, "dram", 9999, 100, 19, SITE_A, "layer1")
+	ROW("died", 0, "dram", 50, 100, 20, SITE_A, "-") ROW("died", 0, "dram", 12288, 100, 21, SITE_A, "l9")
+	ROW("died", 0, "l1", 99, 100, 22, SITE_A, "l0") ROW("died", 0, "dram", 11, 100, 23, SITE_B, "l0")
+	ROW("died", 0, "dram", 14000, 100, 24, SITE_B, "l1") ROW("died", 0, "dram", 12, 100, 25, SITE_B, "l0");
+
 static const char frames[] =
 	"site " SITE_A "\nmethod frame-pointer\nframes 3\nstack frame-pointer 3\n"
 	"  0x0000000000001234 tt::Buffer::create@buffer.cpp:60 /usr/lib/libtt_metal.so\n"
@@ -708,6 +720,7 @@ END_TEST
 struct world {
 	struct leak_list list;
 	struct leak_groups groups;
+	struct leak_places places;
 	struct stack stack;
 	struct suppressions suppressions;
 	struct baseline baseline;
@@ -727,7 +740,7 @@ static void world_make(struct world *w, const char *text, bool with_run)
 	ck_assert_int_eq(stack_read(&w->stack, frames), 0);
 	ck_assert_int_eq(suppressions_read(&w->suppressions, "leak:layer1\nleak:none\n", &error), 0);
 	ck_assert_int_eq(known_read(&w->known, "cache: type=dram size=12K..24K: the program cache\n"
-					       "system: per=device bytes=40K..50K: system <buffers>\n", &error), 0);
+					       "system: per=device bytes=50..150: system <buffers>\n", &error), 0);
 	for (i = 0; i < w->list.count; i++)
 		suppressions_apply(&w->suppressions, &w->list.leaks[i], NULL);
 	ck_assert_int_eq(leak_groups_make(&w->groups, &w->list), 0);
@@ -736,10 +749,11 @@ static void world_make(struct world *w, const char *text, bool with_run)
 		w->groups.groups[i].known = known_find(&w->known, &w->groups.groups[i]);
 	}
 	apply_baseline(&w->baseline, "device0/dram/8192..16383/- 2 27000\n" SITE_A "/dram 1 100\nold 1 1\n", &w->groups);
+	ck_assert_int_eq(leak_places_make(&w->places, &w->groups), 0);
 	w->report = (struct leak_report){
 		.who = with_run ? "ttalloc run" : "ttalloc leaks", .mount = "/mnt/tt \"1\"",
 		.command = with_run ? command : NULL, .status = with_run ? 3 : 0,
-		.processes = 2, .groups = &w->groups, .suppressions = &w->suppressions,
+		.processes = 2, .groups = &w->groups, .places = &w->places, .suppressions = &w->suppressions,
 		.baseline = with_run ? &w->baseline : NULL,
 	};
 	if (with_run)
@@ -751,6 +765,7 @@ static void world_make(struct world *w, const char *text, bool with_run)
 static void world_free(struct world *w)
 {
 	leak_report_deinit(&w->report);
+	leak_places_free(&w->places);
 	leak_groups_free(&w->groups);
 	leak_list_free(&w->list);
 	stack_free(&w->stack);
@@ -799,6 +814,11 @@ START_TEST(reports)
 	golden("leaks.txt", &w.report, LEAK_TEXT);
 	golden("leaks.json", &w.report, LEAK_JSON);
 	golden("leaks.xml", &w.report, LEAK_JUNIT);
+	world_free(&w);
+	world_make(&w, tagged, true);
+	ck_assert_uint_eq(w.groups.count, 14);
+	ck_assert_uint_eq(w.places.count, 3);
+	golden("places.txt", &w.report, LEAK_TEXT);
 	world_free(&w);
 	world_make(&w, HEADER, true);
 	w.report.status = 0;

@@ -4,7 +4,8 @@
 
 REASONS COUNT BYTES TYPE DEVICES TAGS FUNCTIONS KNOWN
 
-FUNCTIONS are the two innermost behind those that all allocations of the workload have. More than four tags are `...`.
+The report's groups are of one tag each; here they are put together. FUNCTIONS are the two innermost behind those that
+all allocations of the workload have. More than four tags are `...`.
 """
 import json
 import sys
@@ -15,13 +16,19 @@ COMMON = ("model_make", "make_tagged", "make_held")
 def main():
     with open(sys.argv[1], encoding="utf-8") as f:
         report = json.load(f)
+    sites = {}
     for g in report["groups"]:
-        functions = [frame["function"].split("@")[0] for frame in g["stack"]]
-        print("+".join(sorted(r["value"] for r in g["reasons"])), g["count"], g["bytes"], g["type"],
-              g["device_min"] if g["device_min"] == g["device_max"] else "%d-%d" % (g["device_min"], g["device_max"]),
-              "..." if g["more_tags"] else "+".join(sorted(t["value"] for t in g["tags"])) or "-",
-              ",".join([name for name in functions if name not in COMMON][:2]),
-              g["known"]["name"] if g["known"] else "-")
+        sites.setdefault((g["site"] or g["key"], g["type"]), []).append(g)
+    for groups in sorted(sites.values(), key=lambda groups: -sum(g["bytes"] for g in groups)):
+        devices = min(g["device_min"] for g in groups), max(g["device_max"] for g in groups)
+        tags = sorted(g["tag"] or "-" for g in groups)
+        known = {g["known"]["name"] if g["known"] else "-" for g in groups}
+        functions = [frame["function"].split("@")[0].split(".")[0] for frame in groups[0]["stack"]]
+        print("+".join(sorted({r["value"] for g in groups for r in g["reasons"]})), sum(g["count"] for g in groups),
+              sum(g["bytes"] for g in groups), groups[0]["type"],
+              devices[0] if devices[0] == devices[1] else "%d-%d" % devices,
+              "..." if len(tags) > 4 else "+".join(tags),
+              ",".join([name for name in functions if name not in COMMON][:2]), "+".join(sorted(known)))
 
 
 if __name__ == "__main__":
