@@ -12,6 +12,7 @@
 
 #define FRAMES_SHOWN 12
 #define TAGS_SHOWN 8
+#define PLACES_SHOWN 8  /* of double frees */
 
 const char *const leak_format_names[LEAK_FORMATS] = { "text", "json", "junit" };
 
@@ -329,10 +330,43 @@ static void print_outside(FILE *out, const char *what, const struct leak_sum *su
 static const char strangers[] = "of processes of which it is not known who started them";
 static const char others[] = "of processes that the command did not start";
 
+static void print_double_frees(FILE *out, const struct odd_frees *o)
+{
+	const struct leak_group *g;
+	uint64_t told = 0;
+	size_t i;
+
+	fprintf(out, "%" PRIu64 " double free%s: of what had been freed before\n", o->twice, plural(o->twice));
+	for (i = 0; i < o->places.count && i < PLACES_SHOWN; i++) {
+		g = &o->places.groups[i];
+		told += g->count;
+		fprintf(out, "    %" PRIu64 " at %s, 0x%012" PRIx64 " of device %" PRIu32 "%s\n", g->count,
+			strcmp(g->first->site, LEAK_NO_SITE) != 0 ? g->first->site : "an unknown call site",
+			g->first->address, g->first->device, g->count > 1 ? " and others" : "");
+		print_frames(out, g->stack);
+	}
+	if (told < o->twice)
+		fprintf(out, "    %" PRIu64 " more, of which no place is told\n", o->twice - told);
+}
+
+/* They are no leaks, and fail nothing. */
+static void print_odd_frees(FILE *out, const struct odd_frees *o)
+{
+	if (o->twice > 0)
+		print_double_frees(out, o);
+	if (o->foreign > 0)
+		fprintf(out, "%" PRIu64 " free%s of another process's buffer\n", o->foreign, plural(o->foreign));
+	if (o->unknown > 0)
+		fprintf(out, "%" PRIu64 " free%s of what ttallocd never heard of: normal for what is older than it\n",
+			o->unknown, plural(o->unknown));
+}
+
 /* What is not about single groups. */
 static void print_summary(FILE *out, const struct leak_report *r)
 {
 	unsigned i;
+
+	print_odd_frees(out, &r->odd);
 
 	print_devices(out, r);
 	print_suppressed(out, r);
@@ -465,6 +499,24 @@ static void json_group(FILE *out, const struct leak_group *g)
 	fputc('}', out);
 }
 
+static void json_odd_frees(FILE *out, const struct odd_frees *o)
+{
+	const struct leak_group *g;
+	size_t i;
+
+	fprintf(out, ",\n  \"double_frees\": %" PRIu64 ", \"unknown_frees\": %" PRIu64 ", \"foreign_frees\": %" PRIu64
+		     ",\n  \"double_free_places\": [", o->twice, o->unknown, o->foreign);
+	for (i = 0; i < o->places.count; i++) {
+		g = &o->places.groups[i];
+		fprintf(out, "%s\n    {\"count\": %" PRIu64 ", \"device\": %" PRIu32 ", \"address\": \"0x%012" PRIx64 "\"",
+			i ? "," : "", g->count, g->first->device, g->first->address);
+		json_key(out, "site", g->first->site);
+		json_stack(out, g->stack);
+		fputc('}', out);
+	}
+	fputc(']', out);
+}
+
 static void json_command(FILE *out, const struct leak_report *r)
 {
 	char *const *word;
@@ -478,6 +530,7 @@ static void json_command(FILE *out, const struct leak_report *r)
 	fprintf(out, "],\n  \"status\": %d,\n  \"private\": %s,\n  \"processes\": %" PRIu64
 		     ",\n  \"lost_events\": %" PRIu64,
 		r->status, r->is_private ? "true" : "false", r->processes, r->lost);
+	json_odd_frees(out, &r->odd);
 	json_sum(out, "unattributed", &r->strangers);
 	json_sum(out, "others", &r->others);
 }
@@ -598,6 +651,9 @@ static void junit_properties(FILE *out, const struct leak_report *r)
 	if (r->command) {
 		junit_property(out, "processes", r->processes);
 		junit_property(out, "lost_events", r->lost);
+		junit_property(out, "double_frees", r->odd.twice);
+		junit_property(out, "unknown_frees", r->odd.unknown);
+		junit_property(out, "foreign_frees", r->odd.foreign);
 		junit_property(out, "unattributed.count", r->strangers.count);
 		junit_property(out, "unattributed.bytes", r->strangers.bytes);
 		junit_property(out, "others.count", r->others.count);

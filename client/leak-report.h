@@ -12,6 +12,7 @@
 #include "client/leak-place.h"
 #include "client/leak-rules.h"
 #include "client/leak.h"
+#include "client/odd-frees.h"
 
 enum leak_format { LEAK_TEXT, LEAK_JSON, LEAK_JUNIT, LEAK_FORMATS };
 extern const char *const leak_format_names[LEAK_FORMATS];
@@ -29,11 +30,12 @@ struct leak_device {
 struct leak_report {
 	const char *who;                 /* "ttalloc run" */
 	const char *mount;
-	char *const *command;            /* NULL: none was run. As are the next six */
+	char *const *command;            /* NULL: none was run. As are the next seven */
 	int status;                      /* of the command, as a shell has it */
 	bool is_private;                 /* on a server of its own */
 	uint64_t processes;              /* of the command that have reported */
 	uint64_t lost;                   /* events of them that did not get to the server */
+	struct odd_frees odd;            /* of them */
 	struct leak_sum strangers;       /* of processes of which it is not known whose they are: not in the groups */
 	struct leak_sum others;          /* of processes that the command did not start, on a server of its own */
 	const struct leak_groups *groups;

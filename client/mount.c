@@ -327,6 +327,7 @@ struct person {
 	bool live;
 	bool holds;
 	uint64_t lost;             /* events that it could not report */
+	struct odd_frees odd;      /* numbers only */
 };
 
 static uint64_t time_us(const char *text)
@@ -384,6 +385,8 @@ static int read_person(const struct mount *m, const char *pid, const struct run_
 	p->live = strncmp(value_of(status, "state", "\n", &length), "live", 4) == 0;
 	p->holds = holds(status);
 	p->lost = strtoull(value_of(status, "lost", "\n", &length), NULL, 10);
+	p->odd = (struct odd_frees){ 0 };
+	odd_frees_count(&p->odd, status);
 	free(status);
 	return 0;
 }
@@ -422,6 +425,21 @@ static int add_sums(const struct mount *m, const char *pid, struct leak_sum *sum
 	return r;
 }
 
+/* On a server of their own, whoever came and went too quickly to be looked at was theirs. */
+static bool is_theirs(const struct person *p, const struct run_scope *scope)
+{
+	return p->whose == THEIRS || (p->whose == STRANGER && scope->is_private);
+}
+
+static void add_person(const struct person *p, struct leak_report *report)
+{
+	report->processes++;
+	report->lost += p->lost;
+	report->odd.twice += p->odd.twice;
+	report->odd.unknown += p->odd.unknown;
+	report->odd.foreign += p->odd.foreign;
+}
+
 static int take_process(const struct mount *m, const char *pid, const struct run_scope *scope, struct leak_list *list,
 			struct leak_report *report)
 {
@@ -430,14 +448,11 @@ static int take_process(const struct mount *m, const char *pid, const struct run
 
 	if (r < 0)
 		return r == -ENOENT ? 0 : r;
-	/* On a server of their own, whoever came and went too quickly to be looked at was theirs. */
-	if (p.whose == STRANGER && scope->is_private)
-		p.whose = THEIRS;
-	report->processes += p.whose == THEIRS;
-	report->lost += p.whose == THEIRS ? p.lost : 0;
+	if (is_theirs(&p, scope))
+		add_person(&p, report);
 	if (!p.holds || p.whose == EARLIER)
 		return 0;
-	if (p.whose == THEIRS)
+	if (is_theirs(&p, scope))
 		return read_held(m, pid, &p, list);
 	if (p.whose == STRANGER)
 		return add_sums(m, pid, &report->strangers);
@@ -508,6 +523,33 @@ static int take_unseen(const struct mount *m, const struct run_scope *scope, str
 	return result;
 }
 
+struct question {
+	const struct mount *mount;
+	const struct run_scope *scope;
+};
+
+static bool is_pid_theirs(const void *data, const char *pid)
+{
+	const struct question *q = data;
+	struct person p;
+
+	return read_person(q->mount, pid, q->scope, &p) == 0 && is_theirs(&p, q->scope);
+}
+
+static int take_double_frees(const struct mount *m, const struct run_scope *scope, struct odd_frees *odd)
+{
+	const struct question q = { m, scope };
+	char *trace;
+	int r = odd->twice > 0 ? mount_text(m, "trace", &trace) : -ENOENT;
+
+	/* A free at a time before this is the trace's, too: of a pid that is used again, but that was none of theirs. */
+	if (r < 0)
+		return r == -ENOENT ? 0 : r;
+	r = odd_frees_take(odd, trace, is_pid_theirs, &q);
+	free(trace);
+	return r == 0 ? odd_frees_group(odd) : r;
+}
+
 /* A server remembers thousands of processes, and a directory's time says when one came, to the second at least. */
 static bool was_there(DIR *dir, const char *pid, const struct run_scope *scope)
 {
@@ -538,6 +580,8 @@ int mount_left_by(const struct mount *m, const struct run_scope *scope, struct l
 		result = take_unseen(m, scope, list, r);
 	if (result == 0)
 		result = take_reasons(m, list, &suspects);
+	if (result == 0)
+		result = take_double_frees(m, scope, &r->odd);
 	leak_list_free(&suspects);
 	return result;
 }

@@ -326,10 +326,23 @@ static void find_gaps(struct run *run)
 		leak_report_note(&run->report, "the command has left processes running, which were not waited for");
 }
 
+/* The places of double frees get their stacks. 0 or -ENOMEM. */
+static int name_double_frees(struct run *run, struct stacks *stacks)
+{
+	const struct odd_frees *odd = &run->report.odd;
+	size_t i;
+	int r = mount_stacks(&run->mount, &odd->list, stacks);
+
+	for (i = 0; r == 0 && i < odd->places.count; i++)
+		odd->places.groups[i].stack = stacks_find(stacks, odd->places.groups[i].first->site);
+	return r;
+}
+
 /* As leak_check_report(). */
 static int report(struct run *run)
 {
 	struct leak_list list = { 0 };
+	struct stacks stacks = { 0 };
 	int r;
 
 	run->report.command = run->settings->command;
@@ -342,10 +355,14 @@ static int report(struct run *run)
 	r = mount_left_by(&run->mount, &run->scope, &list, &run->report);
 	find_gaps(run);
 	if (r == 0)
+		r = name_double_frees(run, &stacks);
+	if (r == 0)
 		r = leak_check_report(&run->check, &run->mount, &list, &run->report, stderr);
 	else
 		complain(who, run->mount.path, r);
 	leak_list_free(&list);
+	odd_frees_free(&run->report.odd);
+	stacks_free(&stacks);
 	return r;
 }
 

@@ -105,6 +105,13 @@ says '^ttalloc run: 3 buffers, 300 bytes leaked at 1 place'
 run 137 --fail-on-leak sh -c 'kill -KILL $$'
 run 23 --fail-on-leak "$TTALLOC_WORKLOAD" --steps 50 --die-after 200 >"$T/out"
 says '^ttalloc run: [0-9]* buffers, .* leaked'
+# What is freed twice, or never was there, is told, and is no leak.
+run 0 --fail-on-leak "$TTALLOC_WORKLOAD" --steps 3 --double-free 2 --unknown-free 3 >"$T/out"
+says '^2 double frees: of what had been freed before$'
+says '^    2 at [0-9a-f]{16}, 0x[0-9a-f]{12} of device 0 and others$'
+says '^    #[01] .*(model_drop_again|free_twice)'
+says '^3 frees of what ttallocd never heard of: normal for what is older than it$'
+says_not 'other process'
 run 127 --fail-on-leak /nowhere/command
 says '^ttalloc run: /nowhere/command: No such file or directory$'
 run 127 nowhere-command

@@ -835,6 +835,43 @@ START_TEST(reports)
 }
 END_TEST
 
+static bool is_not_seven(const void *data, const char *pid)
+{
+	++*(unsigned *)(uintptr_t)data;
+	return strcmp(pid, "7") != 0;
+}
+
+#define TRACE "# time seq kind device type address size pid refs site\n"
+
+START_TEST(double_frees)
+{
+	static const char trace[] = TRACE
+		"1.000000 1 alloc 0 dram 0x000000001000 64 5 1 " SITE_A "\n"
+		"1.000000 2 double_free 0 - 0x000000001000 - 5 - " SITE_A "\n"
+		"1.000000 3 double_free 1 - 0x000000002000 - 6 - -\n"
+		"1.000000 4 double_free 0 - 0x000000003000 - 7 - " SITE_B "\n"
+		"1.000000 5 unknown_free 0 - 0x000000001000 - 5 - " SITE_A "\n"
+		"1.000000 6 double_free 0 - 0x000000004000 - 5 - " SITE_A "\n"
+		"1.000000 7 mark - - - - 5 - -\n";
+	unsigned asked = 0;
+	struct world w;
+
+	world_make(&w, HEADER, true);
+	odd_frees_count(&w.report.odd, "pid 5\nlost 0\ndouble_frees 3\nunknown_frees 1\nforeign_frees 0\n");
+	odd_frees_count(&w.report.odd, "pid 6\nlost 0\ndouble_frees 1\nunknown_frees 0\nforeign_frees 2\n");
+	ck_assert_int_eq(odd_frees_take(&w.report.odd, trace, is_not_seven, &asked), 0);
+	ck_assert_uint_eq(asked, 4);
+	ck_assert_int_eq(odd_frees_group(&w.report.odd), 0);
+	ck_assert_uint_eq(w.report.odd.places.count, 2);
+	w.report.odd.places.groups[0].stack = &w.stack;
+	golden("odd.txt", &w.report, LEAK_TEXT);
+	golden("odd.json", &w.report, LEAK_JSON);
+	golden("odd.xml", &w.report, LEAK_JUNIT);
+	odd_frees_free(&w.report.odd);
+	world_free(&w);
+}
+END_TEST
+
 START_TEST(escapes)
 {
 	char text[] = "a%20b%25%zz%0%00%c3%A9%";
@@ -1009,7 +1046,7 @@ int main(void)
 		baseline_without_tags_is_for_all, baseline_written_is_baseline_read,
 		baseline_goes_by_names_when_numbers_changed, a_large_baseline_is_read, bad_baselines_tell_their_line,
 		names_are_found_by_conditions,
-		names_of_devices, bad_names_tell_their_line, our_names, reports, escapes, diff_of_tables, diff_of_dumps,
+		names_of_devices, bad_names_tell_their_line, our_names, reports, double_frees, escapes, diff_of_tables, diff_of_dumps,
 		diff_of_a_dump_and_a_table, what_is_no_dump_is_refused, a_part_of_a_dump_is_refused,
 	};
 	size_t i;
