@@ -26,6 +26,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "client/site.h"
 #include "client/ttalloc-proto.h"
 #include "client/ttalloc-ring.h"
 #include "client/ttalloc.h"
@@ -1912,6 +1913,24 @@ START_TEST(depth_is_chosen)
 }
 END_TEST
 
+#if defined(__aarch64__)
+/* PACIA1716: as a function signs its return address, with different stack pointers. A no-op on older processors. */
+START_TEST(signed_addresses_are_read)
+{
+	const uintptr_t address = (uintptr_t)frames_alloc + 4;
+	uintptr_t sp;
+
+	for (sp = 0; sp < 4096; sp += 16) {
+		register uintptr_t x17 __asm__("x17") = address;
+		register uintptr_t x16 __asm__("x16") = sp;
+
+		__asm__("hint #8" : "+r"(x17) : "r"(x16));
+		ck_assert_uint_eq(site_address(x17), address);
+	}
+}
+END_TEST
+#endif
+
 #if defined(__x86_64__)
 /* Code without frame pointers: whatever the register holds, nothing is read that could not be. */
 START_TEST(garbage_for_a_frame_pointer)
@@ -2438,6 +2457,8 @@ int main(int argc, char **argv)
 	ADD(tcase(s, "marks"), marks_are_in_their_place);
 #if defined(__x86_64__)
 	ADD(tc, garbage_for_a_frame_pointer, changing_garbage_is_given_up);
+#elif defined(__aarch64__)
+	ADD(tc, signed_addresses_are_read);
 #endif
 	ADD(tcase(s, "tags"), tags_nest, tags_have_limits, tags_are_the_threads_own, threads_that_only_tag_leave_nothing);
 	ADD(tcase(s, "devices"), devices_are_declared);
