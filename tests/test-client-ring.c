@@ -26,7 +26,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "client/site.h"
+#include "client/ring.h"
 #include "client/ttalloc-proto.h"
 #include "client/ttalloc-ring.h"
 #include "client/ttalloc.h"
@@ -1913,6 +1913,19 @@ START_TEST(depth_is_chosen)
 }
 END_TEST
 
+/* Of the counter that the machine has, however slow it is. */
+START_TEST(looks_are_a_second_apart)
+{
+	uint64_t counter = UINT64_C(1) << 31;
+
+#if defined(__aarch64__)
+	__asm__("mrs %0, cntfrq_el0" : "=r"(counter));
+#endif
+	ck_assert_uint_eq(ring_look_period(TTALLOC_CLOCK_COUNTER), counter);
+	ck_assert_uint_eq(ring_look_period(TTALLOC_CLOCK_MONOTONIC), UINT64_C(1) << 30);
+}
+END_TEST
+
 #if defined(__aarch64__)
 /* PACIA1716: as a function signs its return address, with different stack pointers. A no-op on older processors. */
 START_TEST(signed_addresses_are_read)
@@ -2428,7 +2441,7 @@ int main(int argc, char **argv)
 	ADD(tc, request_is_exact);
 	tcase_add_loop_test(tc, every_event_has_its_record, 0, 2);
 	ADD(tcase(s, "segments"), segment_freed_last_is_taken_first, full_ring_drops_and_counts, definitions_are_whole);
-	ADD(tcase(s, "wake-ups"), sleeping_server_is_woken);
+	ADD(tcase(s, "wake-ups"), sleeping_server_is_woken, looks_are_a_second_apart);
 	tc = tcase(s, "no ring");
 	tcase_add_loop_test(tc, without_a_ring_messages, 0, 6);
 	tcase_add_loop_test(tc, little_address_space, 0, 4);
