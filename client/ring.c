@@ -16,10 +16,7 @@
 #include "client/tag.h"
 
 #define NS_PER_S INT64_C(1000000000)
-/* Between two looks whether the server lives: about a second. A counter of 1 to 5 GHz is near enough to 2 GHz. */
-#define LOOK_COUNTER RING_LOOK_MAX
-#define LOOK_NS (UINT64_C(1) << 30)
-/* And while events are being dropped, about 10 ms. */
+/* Looks whether the server lives are a second apart, and while events are being dropped, about 10 ms. */
 #define FULL_LOOKS_PER_LOOK 128
 
 __thread struct ring_self ring_self __attribute__((tls_model("initial-exec"), visibility("hidden")));
@@ -603,7 +600,7 @@ void ring_common_unlock(struct ring *r)
 
 void ring_looked(struct ring_lane *l, uint64_t stamp)
 {
-	const uint64_t period = l->ring->clock == TTALLOC_CLOCK_COUNTER ? LOOK_COUNTER : LOOK_NS;
+	const uint64_t period = ring_look_period(l->ring->clock);
 
 	l->next_look = stamp + period;
 	l->next_full_look = stamp + period / FULL_LOOKS_PER_LOOK;

@@ -199,6 +199,23 @@ static inline uint64_t ring_stamp(const struct ring *r)
 	return ttalloc_clock_monotonic();
 }
 
+/* From one look to the next, in units of the clock: about a second. */
+static inline uint64_t ring_look_period(uint32_t clock)
+{
+	if (clock != TTALLOC_CLOCK_COUNTER)
+		return UINT64_C(1) << 30;
+#if defined(__aarch64__)
+	uint64_t rate;
+
+	/* From 1 MHz to 1 GHz, so one period for all would be a minute and a half for some. */
+	__asm__("mrs %0, cntfrq_el0" : "=r"(rate));
+	return rate > 0 && rate < RING_LOOK_MAX ? rate : RING_LOOK_MAX;
+#else
+	/* A counter of 1 to 5 GHz is near enough to 2 GHz. */
+	return RING_LOOK_MAX;
+#endif
+}
+
 /*
  * Whether it is time to look. Also when that lies further ahead than it was ever set: the clock was put back, as when a
  * virtual machine moves.

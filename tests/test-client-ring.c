@@ -26,6 +26,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "client/ring.h"
 #include "client/site.h"
 #include "client/ttalloc-proto.h"
 #include "client/ttalloc-ring.h"
@@ -1986,6 +1987,37 @@ START_TEST(depth_is_chosen)
 }
 END_TEST
 
+/* Of the counter that the machine has, however slow it is. */
+START_TEST(looks_are_a_second_apart)
+{
+	uint64_t counter = UINT64_C(1) << 31;
+
+#if defined(__aarch64__)
+	__asm__("mrs %0, cntfrq_el0" : "=r"(counter));
+#endif
+	ck_assert_uint_eq(ring_look_period(TTALLOC_CLOCK_COUNTER), counter);
+	ck_assert_uint_eq(ring_look_period(TTALLOC_CLOCK_MONOTONIC), UINT64_C(1) << 30);
+}
+END_TEST
+
+#if defined(__aarch64__)
+/* PACIA1716: as a function signs its return address, with different stack pointers. A no-op on older processors. */
+START_TEST(signed_addresses_are_read)
+{
+	const uintptr_t address = (uintptr_t)frames_alloc + 4;
+	uintptr_t sp;
+
+	for (sp = 0; sp < 4096; sp += 16) {
+		register uintptr_t x17 __asm__("x17") = address;
+		register uintptr_t x16 __asm__("x16") = sp;
+
+		__asm__("hint #8" : "+r"(x17) : "r"(x16));
+		ck_assert_uint_eq(site_address(x17), address);
+	}
+}
+END_TEST
+#endif
+
 #if defined(__x86_64__)
 /* Code without frame pointers: whatever the register holds, nothing is read that could not be. */
 START_TEST(garbage_for_a_frame_pointer)
@@ -2488,7 +2520,7 @@ int main(int argc, char **argv)
 	tc = tcase_with(s, "records", setup_sites);
 	tcase_add_loop_test(tc, every_event_has_its_record, 0, 2);
 	ADD(tcase(s, "segments"), segment_freed_last_is_taken_first, full_ring_drops_and_counts, definitions_are_whole);
-	ADD(tcase(s, "wake-ups"), sleeping_server_is_woken);
+	ADD(tcase(s, "wake-ups"), sleeping_server_is_woken, looks_are_a_second_apart);
 	tc = tcase(s, "no ring");
 	tcase_add_loop_test(tc, without_a_ring_messages, 0, 6);
 	tcase_add_loop_test(tc, little_address_space, 0, 4);
@@ -2517,6 +2549,8 @@ int main(int argc, char **argv)
 	    threads_have_stacks_too, definitions_are_made_anew);
 #if defined(__x86_64__)
 	ADD(tc, garbage_for_a_frame_pointer, changing_garbage_is_given_up);
+#elif defined(__aarch64__)
+	ADD(tc, signed_addresses_are_read);
 #endif
 	ADD(tcase(s, "marks"), marks_are_in_their_place);
 	ADD(tcase(s, "tags"), tags_nest, tags_have_limits, tags_are_the_threads_own, threads_that_only_tag_leave_nothing);
