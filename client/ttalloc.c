@@ -23,7 +23,7 @@
  * that nobody holds, and no event of the parent is sent twice.
  *   Handlers that the program registered before us run while the lock is held, in the child also before anything is
  * thrown away. When one calls us, which no event can do the short way then, that is as if ours had run already
- * (fork_interrupted()); before the fork it is made undone again when the call is over.
+ * (fork_interrupted()); before the fork it is made undone again when the call is over (fork_begins()).
  *
  * signals: an event call in a handler may have interrupted anything. What is under way in its own thread it knows
  * from ring_self: if an event call is, or a lock is held, it does not wait for any lock, and changes no binding; its
@@ -103,6 +103,7 @@ struct caller {
 	int error;
 	int cancelable;
 	bool forking;             /* it is a handler of fork() */
+	unsigned fork_depth;      /* then: `depth` when that began */
 };
 
 static struct ttalloc *instances;
@@ -143,15 +144,20 @@ static void forked(struct ttalloc *t)
 	uplink_forked(&t->uplink);
 }
 
-static void before_fork(void)
+static void fork_begins(unsigned depth)
 {
 	struct ring_self *self = &ring_self;
 
 	uplink_descriptors_lock();
 	ring_self_park(self);
-	self->fork_depth = self->depth;
+	self->fork_depth = depth;
 	atomic_signal_fence(memory_order_seq_cst);
 	self->forking = getpid();
+}
+
+static void before_fork(void)
+{
+	fork_begins(ring_self.depth);
 }
 
 /* Whether it is the first to come, of our handler and a call in an earlier handler. */
@@ -192,7 +198,7 @@ static void after_fork_in_child(void)
 	uplink_descriptors_unlock();
 }
 
-/* True: this is a handler in front of ours, and what ours has done is to be done again: before_fork(). */
+/* True: this is a handler in front of ours, and what ours has done is to be done again: fork_begins(). */
 static bool fork_interrupted(void)
 {
 	const pid_t forking = ring_self.forking;
@@ -221,7 +227,7 @@ static void setup(void)
 
 static struct caller caller_save(void)
 {
-	struct caller c = { .error = errno };
+	struct caller c = { .error = errno, .fork_depth = ring_self.fork_depth };
 
 	/* A thread that is cancelled in send() or poll() would leave the instance locked for ever. */
 	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &c.cancelable);
@@ -233,8 +239,9 @@ static void caller_restore(const struct caller *c)
 {
 	int ignored;
 
+	/* The call that is about to end is none that the fork interrupts. */
 	if (c->forking)
-		before_fork();
+		fork_begins(c->fork_depth);
 	pthread_setcancelstate(c->cancelable, &ignored);
 	errno = c->error;
 }
