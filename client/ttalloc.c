@@ -493,10 +493,15 @@ static uint64_t now_epoch(void)
 	return (uint64_t)ts.tv_sec * (uint64_t)NS_PER_S + (uint64_t)ts.tv_nsec;
 }
 
-static bool is_allocation(const struct ring_event *e)
+static inline bool is_allocation(const struct ring_event *e)
 {
 	return e->kind == TTALLOC_RECORD_ALLOC || e->kind == TTALLOC_RECORD_CB_ALLOC ||
 	       e->kind == TTALLOC_RECORD_KERNEL_LOAD;
+}
+
+static inline enum site_use site_use(const struct ring_event *e)
+{
+	return is_allocation(e) ? SITE_ALLOC : SITE_FREE;
 }
 
 static struct ttalloc_msg_head message_of(const struct ttalloc *t, const struct ring_event *e)
@@ -532,7 +537,8 @@ static __attribute__((noinline, cold)) void attend(struct ttalloc *t, struct rin
 	caller_restore(&c);
 }
 
-static inline uint32_t site_number(struct ring_lane *l, struct ring_self *self, const uintptr_t *frame, bool nested)
+static inline uint32_t site_number(struct ring_lane *l, struct ring_self *self, const uintptr_t *frame,
+				   enum site_use use, bool nested)
 {
 	const struct site_slot *slots = l->ring->sites.slots;
 	const uintptr_t *f = frame;
@@ -543,7 +549,7 @@ static inline uint32_t site_number(struct ring_lane *l, struct ring_self *self, 
 
 	if (left == 0)
 		return 0;
-	walk = left > 1 && !atomic_load_explicit(&site_no_walk, memory_order_relaxed);
+	walk = left > 1 && !atomic_load_explicit(&site_no_walk[use], memory_order_relaxed);
 	if (walk && ring_unlikely((uintptr_t)frame < self->stack_low || (uintptr_t)frame >= self->stack_high))
 		walk = site_find_stack(self, (uintptr_t)frame);
 	do {
@@ -551,7 +557,7 @@ static inline uint32_t site_number(struct ring_lane *l, struct ring_self *self, 
 		f = walk ? site_next_frame(f, self->stack_high) : NULL;
 	} while (f && --left > 0);
 	number = site_lookup(slots, SITE_BITS, site_mixed(hash));
-	return ring_likely(number != 0) ? number : site_define(l, self, frame, walk, nested);
+	return ring_likely(number != 0) ? number : site_define(l, self, frame, use, walk, nested);
 }
 
 static void drop(struct ttalloc *t, const struct ring_event *e)
@@ -602,7 +608,7 @@ static enum ring_result put_all(struct ttalloc *t, struct ring_binding *b, struc
 		return RING_ATTEND;
 	if (e->kind == TTALLOC_RECORD_MARK)
 		return put_mark(t, l, e);
-	site = site_number(l, self, frame, nested);
+	site = site_number(l, self, frame, site_use(e), nested);
 	return ring_put(l, e, site, tag);
 }
 
@@ -722,7 +728,7 @@ static inline __attribute__((always_inline)) void event(struct ttalloc *t, struc
 			b->tag_version == self->tag_version)) {
 		const bool nested = depth > 0 || self->locks > 0;
 
-		r = ring_put(l, &e, site_number(l, self, frame, nested), b->tag);
+		r = ring_put(l, &e, site_number(l, self, frame, site_use(&e), nested), b->tag);
 		if (ring_unlikely(r != RING_PUT))
 			attend(t, l, r == RING_FULL, nested);
 	} else {

@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <locale.h>
 #include <malloc.h>
 #include <poll.h>
 #include <pthread.h>
@@ -2063,6 +2064,55 @@ START_TEST(changing_garbage_is_given_up)
 	ck_assert_uint_eq(site(site_of_event(1000)).head.method, TTALLOC_STACK_RETURN_ADDRESS);
 }
 END_TEST
+
+/* What frees lead to does not take the stacks of allocations. */
+START_TEST(garbage_of_frees_is_theirs)
+{
+	_Alignas(16) uintptr_t fake[4] = { 0 };
+	size_t i;
+
+	for (i = 0; i < 1000; i++) {
+		fake[1] = i + 1;
+		noframes_free(t, i, (uintptr_t)fake);
+	}
+	ck_assert_uint_eq(definitions(TTALLOC_RECORD_SITE), 1);
+	frames_alloc(t, 1, 5);
+	ck_assert_uint_ge(site(site_of_event(1000)).head.frames, 5);
+	ck_assert_uint_eq(site(site_of_event(1000)).head.method, TTALLOC_STACK_FRAME_POINTER);
+	fake[1] = (uintptr_t)frames_alloc + 4;
+	noframes_free(t, 1, (uintptr_t)fake);
+	ck_assert_uint_eq(site(site_of_event(1001)).head.method, TTALLOC_STACK_RETURN_ADDRESS);
+}
+END_TEST
+
+/* Frees from everywhere leave half of the numbers to allocations, which may have all. */
+START_TEST(frees_have_half_of_the_sites)
+{
+	_Alignas(16) uintptr_t stack[4] = { 0 };
+	const uintptr_t code = (uintptr_t)setlocale;
+	const size_t frees = SITE_FREES_MAX, allocs = TTALLOC_SITES_MAX - SITE_FREES_MAX;
+	size_t i;
+
+	for (i = 0; i < frees + 10; i++) {
+		stack[1] = code + i;
+		noframes_free(t, i, (uintptr_t)stack);
+	}
+	ck_assert_uint_eq(definitions(TTALLOC_RECORD_SITE), frees);
+	ck_assert_uint_eq(site_of_event(frees - 1), frees);
+	ck_assert_uint_eq(site_of_event(frees), 0);
+	for (i = 0; i < allocs + 10; i++) {
+		stack[1] = code + i;
+		noframes_alloc(t, i, (uintptr_t)stack);
+	}
+	ck_assert_uint_eq(definitions(TTALLOC_RECORD_SITE), TTALLOC_SITES_MAX);
+	ck_assert_uint_eq(site_of_event(frees + 10 + allocs - 1), TTALLOC_SITES_MAX);
+	ck_assert_uint_eq(site_of_event(frees + 10 + allocs), 0);
+	/* What has a number keeps it. */
+	stack[1] = code + 1;
+	noframes_free(t, 1, (uintptr_t)stack);
+	ck_assert_uint_eq(site_of_event(frees + allocs + 20), 2);
+}
+END_TEST
 #endif
 
 static void alloc_from_handler(int sig)
@@ -2536,7 +2586,8 @@ int main(int argc, char **argv)
 	    other_stacks_cost_no_system_calls,
 	    threads_have_stacks_too, definitions_are_made_anew);
 #if defined(__x86_64__)
-	ADD(tc, garbage_for_a_frame_pointer, changing_garbage_is_given_up);
+	ADD(tc, garbage_for_a_frame_pointer, changing_garbage_is_given_up, garbage_of_frees_is_theirs,
+	    frees_have_half_of_the_sites);
 #endif
 	ADD(tcase(s, "marks"), marks_are_in_their_place);
 	ADD(tcase(s, "tags"), tags_nest, tags_have_limits, tags_are_the_threads_own, threads_that_only_tag_leave_nothing);
