@@ -371,7 +371,7 @@ static uint64_t hash_of(const uintptr_t *addresses, unsigned n)
 	return site_mixed(hash);
 }
 
-static void collect(struct stack *st, const uintptr_t *frame, unsigned depth, uintptr_t stack_high)
+static SITE_WALKS void collect(struct stack *st, const uintptr_t *frame, unsigned depth, uintptr_t stack_high)
 {
 	st->n = 0;
 	do {

@@ -25,6 +25,8 @@
 
 #include "client/ttalloc-ring.h"
 
+/* Of what walks a stack: it reads what a garbage chain leads to, as long as that is in the stack. */
+#define SITE_WALKS __attribute__((no_sanitize("address")))
 #define SITE_CUTS_MAX 256
 #define SITE_FREES_MAX (TTALLOC_SITES_MAX / 2)
 #define SITE_BITS 15
@@ -133,7 +135,7 @@ static inline uintptr_t site_address(uintptr_t word)
 #endif
 
 /* The caller's frame, of the same layout everywhere: [0] its caller's, [1] the return address. NULL: there is none. */
-static inline const uintptr_t *site_next_frame(const uintptr_t *frame, uintptr_t stack_high)
+static inline SITE_WALKS const uintptr_t *site_next_frame(const uintptr_t *frame, uintptr_t stack_high)
 {
 	const uintptr_t next = frame[0];
 

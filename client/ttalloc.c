@@ -537,8 +537,8 @@ static __attribute__((noinline, cold)) void attend(struct ttalloc *t, struct rin
 	caller_restore(&c);
 }
 
-static inline uint32_t site_number(struct ring_lane *l, struct ring_self *self, const uintptr_t *frame,
-				   enum site_use use, bool nested)
+static inline SITE_WALKS uint32_t site_number(struct ring_lane *l, struct ring_self *self, const uintptr_t *frame,
+					      enum site_use use, bool nested)
 {
 	const struct site_slot *slots = l->ring->sites.slots;
 	const uintptr_t *f = frame;

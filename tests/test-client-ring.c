@@ -2011,11 +2011,12 @@ END_TEST
 /* Code without frame pointers: whatever the register holds, nothing is read that could not be. */
 START_TEST(garbage_for_a_frame_pointer)
 {
-	_Alignas(16) uintptr_t loop[4], fake[8], up[6];
+	_Alignas(16) uintptr_t loop[4], fake[8], up[6], edge[2];
 	const uintptr_t here = (uintptr_t)__builtin_frame_address(0);
 	const uintptr_t garbage[] = {
 		0, 1, 8, UINTPTR_MAX, UINTPTR_MAX - 15, (uintptr_t)&conns, (uintptr_t)conns[0].ring, here + 1,
 		here - 65536, here + (UINT64_C(1) << 40), (uintptr_t)loop, (uintptr_t)fake, (uintptr_t)up,
+		(uintptr_t)edge,
 	};
 	struct site s;
 	size_t i;
@@ -2028,6 +2029,9 @@ START_TEST(garbage_for_a_frame_pointer)
 	up[1] = (uintptr_t)frames_alloc + 4;
 	up[2] = 0;
 	up[3] = (uintptr_t)&conns;
+	/* To where AddressSanitizer has put a mine. */
+	edge[0] = (uintptr_t)&edge[2];
+	edge[1] = (uintptr_t)frames_alloc + 4;
 	for (i = 0; i < sizeof(garbage) / sizeof(garbage[0]); i++)
 		noframes_alloc(t, i, garbage[i]);
 	for (i = 0; i < sizeof(garbage) / sizeof(garbage[0]); i++) {
