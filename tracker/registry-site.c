@@ -363,8 +363,10 @@ uint16_t registry_site_pair(struct registry *reg, uint32_t uid, uint32_t begin, 
 
 void registry_pairs_clear(struct registry *reg)
 {
-	for (uint32_t i = 1; i <= reg->used[SHARE_PAIRS]; i++)
-		(void)index_remove(&reg->definitions, pair_hash(reg, reg->pair[i].begin, reg->pair[i].end), INDEX_PAIR, i);
+	for (uint32_t i = 1; i <= reg->used[SHARE_PAIRS]; i++) {
+		const struct site_pair *p = &reg->pair[i];
+		(void)index_remove(&reg->definitions, pair_hash(reg, p->begin, p->end), INDEX_PAIR, i);
+	}
 	registry_share_forget(reg, SHARE_PAIRS);
 	reg->last_pair = 0;
 }
