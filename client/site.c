@@ -26,8 +26,8 @@
 #define ROOM ((TTALLOC_FRAMES_MAX + 1) * (TTALLOC_DEFINITION_MAX / 48 + 2))
 
 unsigned site_depth __attribute__((visibility("hidden"))) = DEPTH_DEFAULT;
-_Atomic bool site_no_walk __attribute__((visibility("hidden")));
-static _Atomic unsigned cuts;
+_Atomic bool site_no_walk[SITE_USES] __attribute__((visibility("hidden")));
+static _Atomic unsigned cuts[SITE_USES];
 
 void site_setup(void)
 {
@@ -357,6 +357,7 @@ struct stack {
 	unsigned n;
 	bool more;                       /* the stack goes on */
 	bool cut;                        /* the chain led to what is no code */
+	enum site_use use;
 	uint64_t hash;                   /* of all n, as the event computed it */
 };
 
@@ -370,7 +371,7 @@ static uint64_t hash_of(const uintptr_t *addresses, unsigned n)
 	return site_mixed(hash);
 }
 
-static void collect(struct stack *st, const uintptr_t *frame, unsigned depth, uintptr_t stack_high)
+static SITE_WALKS void collect(struct stack *st, const uintptr_t *frame, unsigned depth, uintptr_t stack_high)
 {
 	st->n = 0;
 	do {
@@ -409,19 +410,23 @@ static uint32_t define(struct stack *st, struct ring_lane *l, const uint64_t *fr
 	struct sites *s = &l->ring->sites;
 	const size_t length = sizeof(head) + st->n * sizeof(*frames);
 
-	if (s->count == TTALLOC_SITES_MAX)
-		return 0;
 	memcpy(s->scratch, &head, sizeof(head));
 	memcpy(s->scratch + sizeof(head), frames, length - sizeof(head));
 	if (!ring_define(l, TTALLOC_RECORD_SITE, s->count + 1, s->scratch, length))
 		return 0;
+	s->frees += st->use == SITE_FREE;
 	return ++s->count;
 }
 
-static void count_cut(void)
+static bool has_number(const struct sites *s, enum site_use use)
 {
-	if (atomic_fetch_add(&cuts, 1) + 1 >= SITE_CUTS_MAX)
-		atomic_store(&site_no_walk, true);
+	return s->count < TTALLOC_SITES_MAX && (use != SITE_FREE || s->frees < SITE_FREES_MAX);
+}
+
+static void count_cut(enum site_use use)
+{
+	if (atomic_fetch_add(&cuts[use], 1) + 1 >= SITE_CUTS_MAX)
+		atomic_store(&site_no_walk[use], true);
 }
 
 static uint32_t define_new(struct stack *st, struct ring_lane *l)
@@ -437,14 +442,14 @@ static uint32_t define_new(struct stack *st, struct ring_lane *l)
 	/* What was cut off may differ each time, what is left is one site. */
 	hash = hash_of(st->addresses, st->n);
 	if (st->cut) {
-		count_cut();
+		count_cut(st->use);
 		number = site_lookup(s->slots, SITE_BITS, hash);
-		if (number != 0 && !atomic_load(&site_no_walk))
+		if (number != 0 && !atomic_load(&site_no_walk[st->use]))
 			site_insert(s->slots, SITE_BITS, st->hash, number);
 		if (number != 0)
 			return number;
 	}
-	number = define(st, l, frames);
+	number = has_number(s, st->use) ? define(st, l, frames) : 0;
 	if (number == 0)
 		return 0;
 	site_insert(s->slots, SITE_BITS, hash, number);
@@ -453,9 +458,10 @@ static uint32_t define_new(struct stack *st, struct ring_lane *l)
 	return number;
 }
 
-uint32_t site_define(struct ring_lane *l, struct ring_self *self, const uintptr_t *frame, bool walk, bool nested)
+uint32_t site_define(struct ring_lane *l, struct ring_self *self, const uintptr_t *frame, enum site_use use, bool walk,
+		     bool nested)
 {
-	struct stack st;
+	struct stack st = { .use = use };
 	uint32_t number;
 
 	if (!nested)

@@ -10,6 +10,9 @@
  * Where code has no frame pointers a chain leads to garbage: it is cut at the first address that is not code of a
  * loaded file, and when that has happened SITE_CUTS_MAX times only return addresses are used in this process.
  *
+ * A buffer is freed from many more places than it is made, and what matters most is where it was made. So frees define
+ * at most SITE_FREES_MAX sites, and their garbage does not keep allocations from being walked.
+ *
  * A file that is unloaded and another one loaded at the same addresses are not told apart.
  */
 #ifndef CLIENT_SITE_H
@@ -22,11 +25,21 @@
 
 #include "client/ttalloc-ring.h"
 
+/* Of what walks a stack: it reads what a garbage chain leads to, as long as that is in the stack. */
+#define SITE_WALKS __attribute__((no_sanitize("address")))
 #define SITE_CUTS_MAX 256
+#define SITE_FREES_MAX (TTALLOC_SITES_MAX / 2)
 #define SITE_BITS 15
 #define SITE_TAG_BITS 13
+/* What happens at a site; where both do, what did first. */
+enum site_use {
+	SITE_ALLOC,
+	SITE_FREE,
+	SITE_USES,
+};
+
 /* Slots are never all used: searches end at an empty one. */
-static_assert((1u << SITE_BITS) > TTALLOC_SITES_MAX + 2 * SITE_CUTS_MAX, "room for all sites");
+static_assert((1u << SITE_BITS) > TTALLOC_SITES_MAX + SITE_USES * 2 * SITE_CUTS_MAX, "room for all sites");
 static_assert((1u << SITE_TAG_BITS) > TTALLOC_TAGS_MAX, "room for all tags");
 
 struct ring;
@@ -52,6 +65,7 @@ struct sites {
 	struct site_slot tags[1 << SITE_TAG_BITS];
 	/* under the ring's `defining` */
 	uint32_t count;
+	uint32_t frees;                  /* of these, defined by frees */
 	uint32_t tag_count;
 	uint32_t module_count;
 	struct site_module modules[TTALLOC_MODULES_MAX];
@@ -61,7 +75,7 @@ struct sites {
 /* Frames that are recorded, $TTALLOC_STACK_DEPTH; 0: none, and no call sites. */
 extern unsigned site_depth __attribute__((visibility("hidden")));
 /* Set when frame pointers have led to garbage too often. */
-extern _Atomic bool site_no_walk __attribute__((visibility("hidden")));
+extern _Atomic bool site_no_walk[SITE_USES] __attribute__((visibility("hidden")));
 
 /* Reads the environment, once. */
 void site_setup(void);
@@ -69,7 +83,8 @@ void site_setup(void);
 /* Finds out where the thread's stack is; whether `frame` is on it. */
 bool site_find_stack(struct ring_self *self, uintptr_t frame);
 /* Looks at a stack that has no number yet, and defines it in the lane. 0: it got none. */
-uint32_t site_define(struct ring_lane *l, struct ring_self *self, const uintptr_t *frame, bool walk, bool nested);
+uint32_t site_define(struct ring_lane *l, struct ring_self *self, const uintptr_t *frame, enum site_use use, bool walk,
+		     bool nested);
 
 /* The last part of the path of the file that holds the code in front of a return address, and where in the file it is;
  * NULL, and *offsetp is the address: it cannot be told. */
@@ -125,7 +140,7 @@ static inline uintptr_t site_address(uintptr_t word)
 #endif
 
 /* The caller's frame, of the same layout everywhere: [0] its caller's, [1] the return address. NULL: there is none. */
-static inline const uintptr_t *site_next_frame(const uintptr_t *frame, uintptr_t stack_high)
+static inline SITE_WALKS const uintptr_t *site_next_frame(const uintptr_t *frame, uintptr_t stack_high)
 {
 	const uintptr_t next = frame[0];
 

@@ -23,7 +23,7 @@
  * that nobody holds, and no event of the parent is sent twice.
  *   Handlers that the program registered before us run while the lock is held, in the child also before anything is
  * thrown away. When one calls us, which no event can do the short way then, that is as if ours had run already
- * (fork_interrupted()); before the fork it is made undone again when the call is over.
+ * (fork_interrupted()); before the fork it is made undone again when the call is over (fork_begins()).
  *
  * signals: an event call in a handler may have interrupted anything. What is under way in its own thread it knows
  * from ring_self: if an event call is, or a lock is held, it does not wait for any lock, and changes no binding; its
@@ -103,6 +103,7 @@ struct caller {
 	int error;
 	int cancelable;
 	bool forking;             /* it is a handler of fork() */
+	unsigned fork_depth;      /* then: `depth` when that began */
 };
 
 static struct ttalloc *instances;
@@ -143,15 +144,20 @@ static void forked(struct ttalloc *t)
 	uplink_forked(&t->uplink);
 }
 
-static void before_fork(void)
+static void fork_begins(unsigned depth)
 {
 	struct ring_self *self = &ring_self;
 
 	uplink_descriptors_lock();
 	ring_self_park(self);
-	self->fork_depth = self->depth;
+	self->fork_depth = depth;
 	atomic_signal_fence(memory_order_seq_cst);
 	self->forking = getpid();
+}
+
+static void before_fork(void)
+{
+	fork_begins(ring_self.depth);
 }
 
 /* Whether it is the first to come, of our handler and a call in an earlier handler. */
@@ -192,7 +198,7 @@ static void after_fork_in_child(void)
 	uplink_descriptors_unlock();
 }
 
-/* True: this is a handler in front of ours, and what ours has done is to be done again: before_fork(). */
+/* True: this is a handler in front of ours, and what ours has done is to be done again: fork_begins(). */
 static bool fork_interrupted(void)
 {
 	const pid_t forking = ring_self.forking;
@@ -221,7 +227,7 @@ static void setup(void)
 
 static struct caller caller_save(void)
 {
-	struct caller c = { .error = errno };
+	struct caller c = { .error = errno, .fork_depth = ring_self.fork_depth };
 
 	/* A thread that is cancelled in send() or poll() would leave the instance locked for ever. */
 	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &c.cancelable);
@@ -233,8 +239,9 @@ static void caller_restore(const struct caller *c)
 {
 	int ignored;
 
+	/* The call that is about to end is none that the fork interrupts. */
 	if (c->forking)
-		before_fork();
+		fork_begins(c->fork_depth);
 	pthread_setcancelstate(c->cancelable, &ignored);
 	errno = c->error;
 }
@@ -486,10 +493,15 @@ static uint64_t now_epoch(void)
 	return (uint64_t)ts.tv_sec * (uint64_t)NS_PER_S + (uint64_t)ts.tv_nsec;
 }
 
-static bool is_allocation(const struct ring_event *e)
+static inline bool is_allocation(const struct ring_event *e)
 {
 	return e->kind == TTALLOC_RECORD_ALLOC || e->kind == TTALLOC_RECORD_CB_ALLOC ||
 	       e->kind == TTALLOC_RECORD_KERNEL_LOAD;
+}
+
+static inline enum site_use site_use(const struct ring_event *e)
+{
+	return is_allocation(e) ? SITE_ALLOC : SITE_FREE;
 }
 
 static struct ttalloc_msg_head message_of(const struct ttalloc *t, const struct ring_event *e)
@@ -525,7 +537,8 @@ static __attribute__((noinline, cold)) void attend(struct ttalloc *t, struct rin
 	caller_restore(&c);
 }
 
-static inline uint32_t site_number(struct ring_lane *l, struct ring_self *self, const uintptr_t *frame, bool nested)
+static inline SITE_WALKS uint32_t site_number(struct ring_lane *l, struct ring_self *self, const uintptr_t *frame,
+					      enum site_use use, bool nested)
 {
 	const struct site_slot *slots = l->ring->sites.slots;
 	const uintptr_t *f = frame;
@@ -536,7 +549,7 @@ static inline uint32_t site_number(struct ring_lane *l, struct ring_self *self, 
 
 	if (left == 0)
 		return 0;
-	walk = left > 1 && !atomic_load_explicit(&site_no_walk, memory_order_relaxed);
+	walk = left > 1 && !atomic_load_explicit(&site_no_walk[use], memory_order_relaxed);
 	if (walk && ring_unlikely((uintptr_t)frame < self->stack_low || (uintptr_t)frame >= self->stack_high))
 		walk = site_find_stack(self, (uintptr_t)frame);
 	do {
@@ -544,7 +557,7 @@ static inline uint32_t site_number(struct ring_lane *l, struct ring_self *self, 
 		f = walk ? site_next_frame(f, self->stack_high) : NULL;
 	} while (f && --left > 0);
 	number = site_lookup(slots, SITE_BITS, site_mixed(hash));
-	return ring_likely(number != 0) ? number : site_define(l, self, frame, walk, nested);
+	return ring_likely(number != 0) ? number : site_define(l, self, frame, use, walk, nested);
 }
 
 static void drop(struct ttalloc *t, const struct ring_event *e)
@@ -595,7 +608,7 @@ static enum ring_result put_all(struct ttalloc *t, struct ring_binding *b, struc
 		return RING_ATTEND;
 	if (e->kind == TTALLOC_RECORD_MARK)
 		return put_mark(t, l, e);
-	site = site_number(l, self, frame, nested);
+	site = site_number(l, self, frame, site_use(e), nested);
 	return ring_put(l, e, site, tag);
 }
 
@@ -715,7 +728,7 @@ static inline __attribute__((always_inline)) void event(struct ttalloc *t, struc
 			b->tag_version == self->tag_version)) {
 		const bool nested = depth > 0 || self->locks > 0;
 
-		r = ring_put(l, &e, site_number(l, self, frame, nested), b->tag);
+		r = ring_put(l, &e, site_number(l, self, frame, site_use(&e), nested), b->tag);
 		if (ring_unlikely(r != RING_PUT))
 			attend(t, l, r == RING_FULL, nested);
 	} else {

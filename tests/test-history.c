@@ -277,18 +277,26 @@ START_TEST(each_event_says_where_it_was)
 }
 END_TEST
 
-/* Of pairs a user who is not root has half; root's are told still. */
-START_TEST(a_user_has_half_of_the_pairs)
+/* More pairs than a user has, who is not root. Returns how many. */
+static uint32_t use_up_pairs(uint32_t process)
 {
-	uint32_t p = util_process(u, 1, 7, "p"), root = util_process(u, 2, 0, "r"), n = 0;
+	uint32_t n = 0;
 
 	for (uint32_t i = 1; i <= 182; i++)
 		(void)util_site(u, i);
 	for (uint32_t a = 1; a <= 182; a++)
 		for (uint32_t b = 1; b <= 182; b++, n++) {
-			util_alloc_at(u, p, 0, BUFFER_DRAM, 1, 64, a, 0);
-			release_at(p, 1, b);
+			util_alloc_at(u, process, 0, BUFFER_DRAM, 1, 64, a, 0);
+			release_at(process, 1, b);
 		}
+	return n;
+}
+
+/* Of pairs a user who is not root has half; root's are told still. */
+START_TEST(a_user_has_half_of_the_pairs)
+{
+	uint32_t p = util_process(u, 1, 7, "p"), root = util_process(u, 2, 0, "r"), n = use_up_pairs(p);
+
 	ck_assert_uint_eq(registry_counters(u->reg)->definitions_lost, n - (REGISTRY_PAIRS - 1) / 2);
 	ck_assert_ptr_nonnull(strstr(history(BUFFER_DRAM, 1), " alloc:64:1:1@0 free:64:1:0@0"));
 	util_alloc_at(u, root, 0, BUFFER_DRAM, 2, 64, 182, 0);
@@ -298,6 +306,44 @@ START_TEST(a_user_has_half_of_the_pairs)
 	util_alloc_at(u, p, 0, BUFFER_DRAM, 3, 64, 182, 0);
 	release_at(p, 3, 182);
 	ck_assert_str_eq(history(BUFFER_DRAM, 3), "1/1 alloc:64:1:1@0#182 free:64:1:0@0#182");
+}
+END_TEST
+
+START_TEST(reset_gives_pairs_back)
+{
+	uint32_t p = util_process(u, 1, 7, "p"), n = use_up_pairs(p);
+
+	registry_reset(u->reg);
+	ck_assert_str_eq(history(BUFFER_DRAM, 1), "0/0");
+	for (uint32_t a = 181; a <= 182; a++) {
+		util_alloc_at(u, p, 0, BUFFER_DRAM, a, 64, a, 0);
+		release_at(p, a, 182);
+	}
+	ck_assert_str_eq(history(BUFFER_DRAM, 181), "1/1 alloc:64:1:1@0#181 free:64:1:0@0#182");
+	ck_assert_str_eq(history(BUFFER_DRAM, 182), "1/1 alloc:64:1:1@0#182 free:64:1:0@0#182");
+	/* All that a user has, again: what was there is not found, nor counted. */
+	registry_reset(u->reg);
+	ck_assert_uint_eq(use_up_pairs(p), n);
+	ck_assert_uint_eq(registry_counters(u->reg)->definitions_lost, n - (REGISTRY_PAIRS - 1) / 2);
+}
+END_TEST
+
+/* The pair of the last event is one of those that are forgotten. */
+START_TEST(reset_forgets_the_last_pair)
+{
+	uint32_t p = util_process(u, 1, 7, "p");
+
+	(void)util_site(u, 1);
+	(void)util_site(u, 2);
+	util_alloc_at(u, p, 0, BUFFER_DRAM, 1, 64, 1, 0);
+	release_at(p, 1, 2);
+	registry_reset(u->reg);
+	for (uint32_t a = 1; a <= 2; a++) {
+		util_alloc_at(u, p, 0, BUFFER_DRAM, a, 64, a, 0);
+		release_at(p, a, 3 - a);
+	}
+	ck_assert_str_eq(history(BUFFER_DRAM, 1), "1/1 alloc:64:1:1@0#1 free:64:1:0@0#2");
+	ck_assert_str_eq(history(BUFFER_DRAM, 2), "1/1 alloc:64:1:1@0#2 free:64:1:0@0#1");
 }
 END_TEST
 
@@ -549,6 +595,8 @@ int main(void)
 	tcase_add_test(t, a_forgotten_life_makes_the_next_free_unsure);
 	tcase_add_test(t, each_event_says_where_it_was);
 	tcase_add_test(t, a_user_has_half_of_the_pairs);
+	tcase_add_test(t, reset_gives_pairs_back);
+	tcase_add_test(t, reset_forgets_the_last_pair);
 	tcase_add_test(t, the_busy_do_not_push_out_the_quiet);
 	tcase_add_test(t, the_hand_spares_what_was_touched);
 	tcase_add_test(t, a_carried_head_may_go);

@@ -15,7 +15,9 @@ struct ttalloc;
 void frames_alloc(struct ttalloc *t, uint64_t address, unsigned deep);
 /* The same from another call site. */
 void frames_alloc_elsewhere(struct ttalloc *t, uint64_t address);
-/* ttalloc_alloc() from a function without a frame pointer, in which the register for it holds `garbage`. */
+/* ttalloc_alloc(), ttalloc_free() from a function without a frame pointer, in which the register for it holds
+ * `garbage`. */
 void noframes_alloc(struct ttalloc *t, uint64_t address, uintptr_t garbage);
+void noframes_free(struct ttalloc *t, uint64_t address, uintptr_t garbage);
 
 #endif

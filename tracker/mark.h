@@ -61,8 +61,9 @@ bool mark_name_ok(const char *name, size_t len);
 /* Through ctl: everything there is may be marked, and it is a moment of each process that lives. 0; -EINVAL: no name;
  * -ENOSPC: there are MARKS_MAX others. */
 int registry_mark(struct registry *reg, const char *name, size_t len, uint64_t now);
-/* By a process. 0; -EINVAL; -EPERM: a mark of that name is another user's; -ENOSPC; -EDQUOT: the process makes too many,
- * its user has MARKS_OF_USER others, or all users but root have MARKS_OF_USERS. Only what returns 0 is a moment of the process. */
+/* By a process. 0; -EINVAL; -EPERM: a mark of that name is another user's; -ENOSPC, also when all users but root have
+ * MARKS_OF_USERS others; -EDQUOT: the process makes too many, or its user has MARKS_OF_USER others. Only what returns 0
+ * is a moment of the process. */
 int registry_mark_by(struct registry *reg, uint32_t process, const char *name, size_t len, uint64_t now);
 /* 0 or -ENOENT. */
 int registry_unmark(struct registry *reg, const char *name);

@@ -197,6 +197,7 @@ void registry_reset(struct registry *reg)
 	registry_marks_clear(reg);
 	registry_growth_clear(reg);
 	history_clear(&reg->history);
+	registry_pairs_clear(reg);
 	reg->used_chunks = reg->used_holdings = 1;
 	reg->last_holding = 0;
 	reg->free_chunks = reg->free_holdings = 0;

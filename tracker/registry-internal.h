@@ -339,6 +339,8 @@ void registry_share_forget(struct registry *reg, enum share what);
 
 /* The number of two call sites, made when it is new; 0 = neither is known, or there is no room. */
 uint16_t registry_site_pair(struct registry *reg, uint32_t uid, uint32_t begin, uint32_t end);
+/* History has been cleared, so nothing has any of their numbers. */
+void registry_pairs_clear(struct registry *reg);
 
 /* ---- registry-account.c ---- */
 

@@ -151,8 +151,8 @@ static uint32_t free_slot(const struct registry *reg)
 	return slot;
 }
 
-/* Whether the user has as many as he may: so there is always room for those of ctl. */
-static bool has_its_share(const struct registry *reg, uint32_t uid)
+/* Whether the user may have one more: so there is always room for those of ctl. 0 or -errno. */
+static int check_share(const struct registry *reg, uint32_t uid)
 {
 	unsigned own = 0, users = 0;
 
@@ -160,21 +160,25 @@ static bool has_its_share(const struct registry *reg, uint32_t uid)
 		own += reg->mark[i].number && reg->mark[i].uid == uid;
 		users += reg->mark[i].number && reg->mark[i].uid;
 	}
-	return uid && (own >= MARKS_OF_USER || users >= MARKS_OF_USERS);
+	if (uid && own >= MARKS_OF_USER)
+		return -EDQUOT;
+	return uid && users >= MARKS_OF_USERS ? -ENOSPC : 0;
 }
 
 /* The slot in which the user's mark of that name begins, or -errno. */
 static int slot_for(const struct registry *reg, const char *name, size_t len, uint32_t uid)
 {
 	uint32_t slot;
+	int r;
 
 	if (!mark_name_ok(name, len))
 		return -EINVAL;
 	slot = find(reg, name, len);
 	if (slot != MARKS_MAX)
 		return uid && reg->mark[slot].uid != uid ? -EPERM : (int)slot;
-	if (has_its_share(reg, uid))
-		return -EDQUOT;
+	r = check_share(reg, uid);
+	if (r < 0)
+		return r;
 	slot = free_slot(reg);
 	return slot == MARKS_MAX ? -ENOSPC : (int)slot;
 }

@@ -334,6 +334,11 @@ static uint32_t pair_find(const struct registry *reg, uint32_t hash, uint32_t be
 	return 0;
 }
 
+static uint32_t pair_hash(const struct registry *reg, uint32_t begin, uint32_t end)
+{
+	return registry_hash(reg, INDEX_PAIR, (uint64_t)begin << 32 | end);
+}
+
 uint16_t registry_site_pair(struct registry *reg, uint32_t uid, uint32_t begin, uint32_t end)
 {
 	const struct site_pair *last = &reg->pair[reg->last_pair];
@@ -344,7 +349,7 @@ uint16_t registry_site_pair(struct registry *reg, uint32_t uid, uint32_t begin, 
 	/* One event after the other is from the same place. */
 	if (last->begin == begin && last->end == end)
 		return reg->last_pair;
-	hash = registry_hash(reg, INDEX_PAIR, (uint64_t)begin << 32 | end);
+	hash = pair_hash(reg, begin, end);
 	number = pair_find(reg, hash, begin, end);
 	if (!number) {
 		number = entry_new(reg, uid, SHARE_PAIRS, SHARE_PAIRS, 0, hash, INDEX_PAIR);
@@ -354,6 +359,16 @@ uint16_t registry_site_pair(struct registry *reg, uint32_t uid, uint32_t begin, 
 	}
 	reg->last_pair = (uint16_t)number;
 	return reg->last_pair;
+}
+
+void registry_pairs_clear(struct registry *reg)
+{
+	for (uint32_t i = 1; i <= reg->used[SHARE_PAIRS]; i++) {
+		const struct site_pair *p = &reg->pair[i];
+		(void)index_remove(&reg->definitions, pair_hash(reg, p->begin, p->end), INDEX_PAIR, i);
+	}
+	registry_share_forget(reg, SHARE_PAIRS);
+	reg->last_pair = 0;
 }
 
 bool registry_site_get(const struct registry *reg, uint32_t number, struct site_info *out)
