@@ -297,7 +297,7 @@ START_TEST(a_user_has_half_of_the_pairs)
 {
 	uint32_t p = util_process(u, 1, 7, "p"), root = util_process(u, 2, 0, "r"), n = use_up_pairs(p);
 
-	ck_assert_uint_eq(registry_counters(u->reg)->definitions_lost, n - (REGISTRY_PAIRS - 1) / 2);
+	ck_assert_uint_eq(registry_counters(u->reg)->history_unplaced, n - (REGISTRY_PAIRS - 1) / 2);
 	ck_assert_ptr_nonnull(strstr(history(BUFFER_DRAM, 1), " alloc:64:1:1@0 free:64:1:0@0"));
 	util_alloc_at(u, root, 0, BUFFER_DRAM, 2, 64, 182, 0);
 	release_at(root, 2, 182);
@@ -324,7 +324,7 @@ START_TEST(reset_gives_pairs_back)
 	/* All that a user has, again: what was there is not found, nor counted. */
 	registry_reset(u->reg);
 	ck_assert_uint_eq(use_up_pairs(p), n);
-	ck_assert_uint_eq(registry_counters(u->reg)->definitions_lost, n - (REGISTRY_PAIRS - 1) / 2);
+	ck_assert_uint_eq(registry_counters(u->reg)->history_unplaced, n - (REGISTRY_PAIRS - 1) / 2);
 }
 END_TEST
 

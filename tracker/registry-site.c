@@ -339,6 +339,20 @@ static uint32_t pair_hash(const struct registry *reg, uint32_t begin, uint32_t e
 	return registry_hash(reg, INDEX_PAIR, (uint64_t)begin << 32 | end);
 }
 
+/* 0 = no room. */
+static uint32_t pair_new(struct registry *reg, uint32_t uid, uint32_t hash, uint32_t begin, uint32_t end)
+{
+	if (!registry_share_take(reg, uid, SHARE_PAIRS))
+		return 0;
+	const uint32_t number = reg->used[SHARE_PAIRS];
+	if (index_insert(&reg->definitions, hash, INDEX_PAIR, number) < 0) {
+		registry_share_return(reg, uid, SHARE_PAIRS);
+		return 0;
+	}
+	reg->pair[number] = (struct site_pair){ .begin = begin, .end = end, .uid = uid };
+	return number;
+}
+
 uint16_t registry_site_pair(struct registry *reg, uint32_t uid, uint32_t begin, uint32_t end)
 {
 	const struct site_pair *last = &reg->pair[reg->last_pair];
@@ -351,11 +365,11 @@ uint16_t registry_site_pair(struct registry *reg, uint32_t uid, uint32_t begin, 
 		return reg->last_pair;
 	hash = pair_hash(reg, begin, end);
 	number = pair_find(reg, hash, begin, end);
+	if (!number)
+		number = pair_new(reg, uid, hash, begin, end);
 	if (!number) {
-		number = entry_new(reg, uid, SHARE_PAIRS, SHARE_PAIRS, 0, hash, INDEX_PAIR);
-		if (!number)
-			return 0;
-		reg->pair[number] = (struct site_pair){ .begin = begin, .end = end, .uid = uid };
+		reg->counters.history_unplaced++;
+		return 0;
 	}
 	reg->last_pair = (uint16_t)number;
 	return reg->last_pair;

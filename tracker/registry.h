@@ -63,8 +63,8 @@ struct counters {
 	uint64_t queries_total;
 	uint64_t dumps_total;
 	uint64_t history_dropped;  /* events that history had no room for */
-	uint64_t definitions_lost; /* modules, sites, pairs of them and tags that there was no room for; buffers and lines of
-	                              history without their site so */
+	uint64_t history_unplaced; /* events that it has without their call sites, for want of room */
+	uint64_t definitions_lost; /* modules, sites and tags that there was no room for; buffers without their site so */
 };
 
 struct device {

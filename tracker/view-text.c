@@ -204,6 +204,7 @@ int view_stats(const struct view *v, const struct view_key *k, struct textbuf *t
 	put_key(t, "sites", registry_sites(v->registry));
 	put_key(t, "tags", registry_tags(v->registry));
 	put_key(t, "modules", registry_modules(v->registry));
+	put_key(t, "history_unplaced", counters->history_unplaced);
 	put_key(t, "definitions_lost", counters->definitions_lost);
 	put_key(t, "turns", server->turns);
 	put_key(t, "turns_over_1ms", server->turns_over_1ms);
