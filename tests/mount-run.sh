@@ -383,6 +383,22 @@ eq "interrupted while it reports" 130 $?
 wait_pid "$server" 30 || fail "a stopped server is left"
 nothing_left "a stopped server"
 
+# what ends after the command, but before the report, is not left running
+# shellcheck disable=SC2016
+start sh -c '"$0" -c "import signal; signal.pause()" & echo $$ $! "$TTALLOC_MOUNT" >'"$T/told"'; wait' "$PYTHON"
+read -r command orphan mount <<<"$told"
+server=$(server_pid "$mount")
+kill -STOP "$server"
+kill -KILL "$command"
+while [ -e "/proc/$command" ]; do :; done
+kill -KILL "$orphan"
+while ! grep -q '^State:	Z' "/proc/$orphan/status"; do :; done
+kill -CONT "$server"
+wait $job
+eq "the command is killed, its child later" 137 $?
+says_not 'has left processes running'
+nothing_left "what ends after the command"
+
 # killed itself: the server ends all the same
 start sh -c "$waiting" sh 9
 mount=${told#* }
