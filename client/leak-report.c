@@ -204,10 +204,14 @@ static void print_known(FILE *out, const struct known_rule *known)
 
 static void print_baseline(FILE *out, const struct leak_group *g)
 {
-	if (g->in_baseline)
-		fprintf(out, "    %s: %" PRIu64 " buffer%s, %" PRIu64 " bytes are in the baseline\n",
-			g->fails ? "more than known" : "known", g->baseline.count, plural(g->baseline.count),
-			g->baseline.bytes);
+	if (!g->in_baseline)
+		return;
+	fprintf(out, "    %s: %" PRIu64 " buffer%s, %" PRIu64 " bytes are in the baseline",
+		g->fails ? "more than known" : "known", g->baseline.count, plural(g->baseline.count), g->baseline.bytes);
+	if (g->judged.count != g->count)
+		fprintf(out, ", for this and others: %" PRIu64 " buffers, %" PRIu64 " bytes", g->judged.count,
+			g->judged.bytes);
+	fputc('\n', out);
 }
 
 /* One of several tags of a place. */

@@ -819,6 +819,7 @@ START_TEST(reports)
 	ck_assert_uint_eq(w.groups.count, 14);
 	ck_assert_uint_eq(w.places.count, 3);
 	golden("places.txt", &w.report, LEAK_TEXT);
+	golden("places.xml", &w.report, LEAK_JUNIT);
 	world_free(&w);
 	world_make(&w, HEADER, true);
 	w.report.status = 0;
