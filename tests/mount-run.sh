@@ -220,6 +220,11 @@ ln -s out.d/report "$T/link"
 run 0 --report "$T/link" --write-baseline "$T/out.d/new" --allow-silent true
 eq "a replaced file" "640 new report" "$(stat -c %a "$T/out.d/report") $(names "$T/out.d")"
 eq "a link stays" out.d/report "$(readlink "$T/link")"
+ln -s link-2 "$T/link-1"
+ln -s "$T/out.d/later" "$T/link-2"
+run 0 --report "$T/link-1" true
+eq "a link to what is not there yet" "link-2 yes" "$(readlink "$T/link-1") $([ -f "$T/out.d/later" ] && echo yes)"
+rm "$T/link-1" "$T/link-2" "$T/out.d/later"
 eq "the report of nothing" "ttalloc run: no leaks; 0 processes reported" "$(tail -n 1 "$T/out.d/report")"
 eq "a new file's rights" "$(printf '%o' $((0666 & ~$(umask))))" "$(stat -c %a "$T/out.d/new")"
 mkfifo "$T/fifo"
