@@ -633,9 +633,14 @@ static void text_of_group(FILE *out, const void *group)
 	print_group(out, group);
 }
 
+/* A command that failed by itself is the failure; that less was seen of it than should have been is said here. */
 static void text_of_summary(FILE *out, const void *report)
 {
-	print_summary(out, report);
+	const struct leak_report *r = report;
+
+	print_summary(out, r);
+	if (r->error && r->status)
+		fprintf(out, "error: %s\n", r->error);
 }
 
 static void junit_group(FILE *out, const struct leak_report *r, const struct leak_group *g)

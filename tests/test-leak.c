@@ -827,6 +827,8 @@ START_TEST(reports)
 	golden("error.txt", &w.report, LEAK_TEXT);
 	golden("error.json", &w.report, LEAK_JSON);
 	golden("error.xml", &w.report, LEAK_JUNIT);
+	w.report.status = 3;
+	golden("error-status.xml", &w.report, LEAK_JUNIT);
 	world_free(&w);
 	world_make(&w, HEADER, false);
 	golden("none.txt", &w.report, LEAK_TEXT);
