@@ -302,6 +302,16 @@ static int read_logs(struct book *b, const struct report_options *report)
 	return r < 0 ? r : m.failed;
 }
 
+/* That nothing leaks is no news from a log that does not have everything, or nothing at all. */
+static int check_gaps(const struct book_counts *c)
+{
+	if (c->lost > 0)
+		fputs("ttalloc analyze: the log says that events are missing: there may be leaks\n", stderr);
+	else if (c->events == 0)
+		fputs("ttalloc analyze: there are no events in the log\n", stderr);
+	return c->lost > 0 || c->events == 0 ? CMD_FAILED : CMD_OK;
+}
+
 static int analyze(struct book *b, struct settings *s)
 {
 	struct report_options *report = &s->report;
@@ -316,7 +326,9 @@ static int analyze(struct book *b, struct settings *s)
 		complain("cannot report", r);
 	if (r < 0 || failed < 0)
 		return CMD_FAILED;
-	return s->fail_on_leak && leaks > 0 ? CMD_LEAKS : CMD_OK;
+	if (!s->fail_on_leak)
+		return CMD_OK;
+	return leaks > 0 ? CMD_LEAKS : check_gaps(book_counts(b));
 }
 
 int cmd_analyze(int argc, char **argv)

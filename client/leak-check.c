@@ -337,7 +337,7 @@ static int write_new_baseline(struct leak_check *c, struct leak_groups *groups)
 	for (i = 0; i < groups->count; i++) {
 		g = &groups->groups[i];
 		g->in_baseline = true;
-		g->baseline = (struct leak_sum){ g->count, g->bytes };
+		g->baseline = g->judged = (struct leak_sum){ g->count, g->bytes };
 		g->fails = false;
 	}
 	return write_output(c, c->options->write_baseline, print_baseline, groups);

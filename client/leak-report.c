@@ -205,10 +205,14 @@ static void print_known(FILE *out, const struct known_rule *known)
 
 static void print_baseline(FILE *out, const struct leak_group *g)
 {
-	if (g->in_baseline)
-		fprintf(out, "    %s: %" PRIu64 " buffer%s, %" PRIu64 " bytes are in the baseline\n",
-			g->fails ? "more than known" : "known", g->baseline.count, plural(g->baseline.count),
-			g->baseline.bytes);
+	if (!g->in_baseline)
+		return;
+	fprintf(out, "    %s: %" PRIu64 " buffer%s, %" PRIu64 " bytes are in the baseline",
+		g->fails ? "more than known" : "known", g->baseline.count, plural(g->baseline.count), g->baseline.bytes);
+	if (g->judged.count != g->count)
+		fprintf(out, ", for this and others: %" PRIu64 " buffers, %" PRIu64 " bytes", g->judged.count,
+			g->judged.bytes);
+	fputc('\n', out);
 }
 
 /* One of several tags of a place. */
@@ -685,9 +689,14 @@ static void text_of_group(FILE *out, const void *group)
 	print_group(out, group);
 }
 
+/* A command that failed by itself is the failure; that less was seen of it than should have been is said here. */
 static void text_of_summary(FILE *out, const void *report)
 {
-	print_summary(out, report);
+	const struct leak_report *r = report;
+
+	print_summary(out, r);
+	if (r->error && r->status)
+		fprintf(out, "error: %s\n", r->error);
 }
 
 static void junit_group(FILE *out, const struct leak_report *r, const struct leak_group *g)

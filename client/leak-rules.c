@@ -330,6 +330,7 @@ static void judge(struct leak_group *g, const struct leak_sum *known, const stru
 {
 	g->in_baseline = true;
 	g->baseline = *known;
+	g->judged = *found;
 	g->fails = found->count > known->count || found->bytes > known->bytes;
 }
 

@@ -96,7 +96,8 @@ struct leak_group {
 	const struct known_rule *known;
 	char *names;                   /* of the stack, see leak-rules.h; NULL: not made */
 	bool in_baseline;
-	struct leak_sum baseline;      /* how much of it is known */
+	struct leak_sum baseline;      /* how much of it is known, */
+	struct leak_sum judged;        /* of how much, with the other groups that the same lines of the baseline are for */
 	bool fails;                    /* there is more of it than that */
 };
 

@@ -15,7 +15,7 @@
 
 /* What a path leads to. */
 struct target {
-	char *path;                /* without symbolic links, if it is there */
+	char *path;                /* without symbolic links at its end */
 	bool exists;
 	bool is_special;           /* is there, and no regular file, or an open one of ours */
 	struct stat st;
@@ -28,6 +28,24 @@ static bool is_open_file(const char *path)
 	       strncmp(path, "/proc/", 6) == 0;
 }
 
+/* Where a link leads, in which nothing is yet; the path itself if it is none. Allocated, or NULL with errno. */
+static char *follow(const char *path)
+{
+	char *at = strdup(path), *next, *slash, to[PATH_MAX];
+	ssize_t n;
+
+	/* stat() has found no loop. */
+	while (at && (n = readlink(at, to, sizeof(to) - 1)) >= 0) {
+		to[n] = '\0';
+		slash = *to == '/' ? NULL : strrchr(at, '/');
+		if (asprintf(&next, "%.*s%s", slash ? (int)(slash - at) + 1 : 0, at, to) < 0)
+			next = NULL;
+		free(at);
+		at = next;
+	}
+	return at;
+}
+
 static int target_find(struct target *t, const char *path)
 {
 	*t = (struct target){ 0 };
@@ -38,7 +56,7 @@ static int target_find(struct target *t, const char *path)
 		return -EISDIR;
 	t->is_special = t->exists && (!S_ISREG(t->st.st_mode) || is_open_file(path));
 	/* /dev/fd/N of a pipe has no path that leads back to it. */
-	t->path = t->exists && !t->is_special ? realpath(path, NULL) : strdup(path);
+	t->path = !t->exists ? follow(path) : t->is_special ? strdup(path) : realpath(path, NULL);
 	return t->path ? 0 : -errno;
 }
 

@@ -288,13 +288,15 @@ static int check_server(const struct run *run)
 }
 
 /* Orphans are children of a subreaper. Where the kernel does not list children, nobody is told. */
-static bool left_running(const struct run *run)
+static bool left_running(struct run *run)
 {
 	char path[64];
 	bool any = false;
 	FILE *file;
 	int pid;
 
+	/* Those that have ended since the command did are children still. */
+	reap(run);
 	snprintf(path, sizeof(path), "/proc/self/task/%d/children", (int)getpid());
 	file = fopen(path, "re");
 	while (file && !any && fscanf(file, "%d", &pid) == 1)

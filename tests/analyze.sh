@@ -154,6 +154,16 @@ grep -v 'of TRACE' analyze-server.log | sed 's/PID 100 is dead/PID x/' >"$t/clea
 status 0 analyze --fail-on-leak "$t/clean"
 status 23 analyze --fail-on-leak --device 1 analyze-server.log
 status 0 analyze --fail-on-leak --device 3 analyze-server.log
+# no green gate without everything seen
+: >"$t/empty"
+status 125 analyze --fail-on-leak "$t/empty"
+grep -q '^ttalloc analyze: there are no events in the log$' "$t/err" || fail "no events: $(cat "$t/err")"
+status 0 analyze "$t/empty"
+echo '1700000000.000001 3 lost - - - 7 1 - 1 - - -' >"$t/lost"
+status 125 analyze --fail-on-leak "$t/clean" "$t/lost"
+grep -q '^ttalloc analyze: the log says that events are missing: ' "$t/err" || fail "lost events: $(cat "$t/err")"
+status 0 analyze "$t/clean" "$t/lost"
+status 23 analyze --fail-on-leak analyze-server.log "$t/lost"
 status 125 analyze "$t/missing"
 status 125 analyze "$t"
 status 125 analyze --fail-on-leak analyze-server.log "$t/missing"

@@ -227,6 +227,11 @@ ln -s out.d/report "$T/link"
 run 0 --report "$T/link" --write-baseline "$T/out.d/new" --allow-silent true
 eq "a replaced file" "640 new report" "$(stat -c %a "$T/out.d/report") $(names "$T/out.d")"
 eq "a link stays" out.d/report "$(readlink "$T/link")"
+ln -s link-2 "$T/link-1"
+ln -s "$T/out.d/later" "$T/link-2"
+run 0 --report "$T/link-1" true
+eq "a link to what is not there yet" "link-2 yes" "$(readlink "$T/link-1") $([ -f "$T/out.d/later" ] && echo yes)"
+rm "$T/link-1" "$T/link-2" "$T/out.d/later"
 eq "the report of nothing" "ttalloc run: no leaks; 0 processes reported" "$(tail -n 1 "$T/out.d/report")"
 eq "a new file's rights" "$(printf '%o' $((0666 & ~$(umask))))" "$(stat -c %a "$T/out.d/new")"
 mkfifo "$T/fifo"
@@ -389,6 +394,22 @@ wait $job
 eq "interrupted while it reports" 130 $?
 wait_pid "$server" 30 || fail "a stopped server is left"
 nothing_left "a stopped server"
+
+# what ends after the command, but before the report, is not left running
+# shellcheck disable=SC2016
+start sh -c '"$0" -c "import signal; signal.pause()" & echo $$ $! "$TTALLOC_MOUNT" >'"$T/told"'; wait' "$PYTHON"
+read -r command orphan mount <<<"$told"
+server=$(server_pid "$mount")
+kill -STOP "$server"
+kill -KILL "$command"
+while [ -e "/proc/$command" ]; do :; done
+kill -KILL "$orphan"
+while ! grep -q '^State:	Z' "/proc/$orphan/status"; do :; done
+kill -CONT "$server"
+wait $job
+eq "the command is killed, its child later" 137 $?
+says_not 'has left processes running'
+nothing_left "what ends after the command"
 
 # killed itself: the server ends all the same
 start sh -c "$waiting" sh 9

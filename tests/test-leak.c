@@ -819,6 +819,7 @@ START_TEST(reports)
 	ck_assert_uint_eq(w.groups.count, 14);
 	ck_assert_uint_eq(w.places.count, 3);
 	golden("places.txt", &w.report, LEAK_TEXT);
+	golden("places.xml", &w.report, LEAK_JUNIT);
 	world_free(&w);
 	world_make(&w, HEADER, true);
 	w.report.status = 0;
@@ -826,6 +827,8 @@ START_TEST(reports)
 	golden("error.txt", &w.report, LEAK_TEXT);
 	golden("error.json", &w.report, LEAK_JSON);
 	golden("error.xml", &w.report, LEAK_JUNIT);
+	w.report.status = 3;
+	golden("error-status.xml", &w.report, LEAK_JUNIT);
 	world_free(&w);
 	world_make(&w, HEADER, false);
 	golden("none.txt", &w.report, LEAK_TEXT);

@@ -630,6 +630,28 @@ class Library(Case):
         self.outcomes(more, test_leak="failed", test_frees="passed", test_workload="passed")
         self.assertIn("ttalloc: leaks 129 bytes in 2 buffers\n", more.words["test_leak"])
 
+    # What Python, but not the mount, takes for blanks and ends of lines, and what begins a comment.
+    ODD = ("a\u2028b", "a\x85b", "a\x1cb", "a\u3000b", "a\xa0b", "#1", "# 1")
+
+    def test_odd_names(self):
+        tests = '''
+            import ctypes, pytest
+            ctypes.CDLL(None).prctl(15, b"a\\xe2\\x80\\xa8b")
+            @pytest.mark.parametrize("number,tag", enumerate(%s))
+            def test_tag(number, tag):
+                with ttalloc.tag(tag): ttalloc.alloc(0, "dram", 0x1000 + number, 64)
+            def test_comm():
+                ttalloc.alloc(0, "dram", 0x2000, 64)
+            ''' % ascii(self.ODD)
+        known = os.path.join(self.folder, "known")
+        result = self.run_library(tests)
+        self.assertEqual({"failed"}, set(result.outcomes.values()), result.out)
+        self.assertEqual(len(self.ODD) + 1, len(result.outcomes))
+        self.assertRegex(result.words["test_comm"], r"\n    0x000000002000: 64 bytes, pid \d+ a%E2%80%A8b")
+        self.run_library(tests, "--ttalloc-baseline", known, "--ttalloc-baseline-update")
+        result = self.run_library(tests, "--ttalloc-baseline", known)
+        self.assertEqual({"passed"}, set(result.outcomes.values()), result.out)
+
 
 class BaselineFile(Case):
     LEAKS = '''
@@ -674,6 +696,13 @@ class BaselineFile(Case):
         # the fixture ended with the last test
         self.outcomes(result, **{**self.ALL, "test_other": "failed", "test_grows": "passed error"})
 
+    def test_update_when_nothing_reports(self):
+        path = self.file("known", "test_it.py::test_a 0 dram - 1 64\n")
+        result = self.run_pytest("def test_a(): pass", "--ttalloc-baseline", path, "--ttalloc-baseline-update", begin="")
+        self.outcomes(result, test_a="passed")
+        self.assertIn("known: not written\n", result.out)
+        self.assertEqual(["test_it.py::test_a 0 dram - 1 64"], self.lines(path))
+
     def test_of_the_ini_file(self):
         self.file("pytest.ini", "[pytest]\nttalloc = true\nttalloc_baseline = known\nttalloc_baseline_update = true\n")
         self.outcomes(self.run_pytest(self.LEAKS, on=()), **self.ALL)
@@ -696,6 +725,7 @@ class BaselineFile(Case):
             self.refused(self.run_pytest(ok, "--ttalloc-baseline", self.file("known", "\n%s\n" % text)), "line 2")
         self.refused(self.run_pytest(ok, "--ttalloc-baseline=/no/such"), "/no/such")
         self.refused(self.run_pytest(ok, "--ttalloc-baseline-update"), "--ttalloc-baseline")
+        self.refused(self.run_pytest(ok, "--ttalloc-baseline=/no/such", "--ttalloc-baseline-update"), "write in /no")
         self.refused(self.run_pytest(ok, "--ttalloc-suppressions=/no/such"), "/no/such")
         self.refused(self.run_pytest(ok, "--ttalloc-suppressions", self.file("rules", "race:x\n")), "line 1", "race:x")
 

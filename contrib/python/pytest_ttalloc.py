@@ -139,16 +139,31 @@ def _escaped(text):
     return "".join("%%%02X" % ord(c) if c <= " " or c in "%\x7f" else c for c in text) or "-"
 
 
+def _printable(line):
+    """pytest takes for an end of line what splitlines() does, too, and loses as many lines at the end."""
+    return "".join(c if c == " " or c.isprintable() else urllib.parse.quote(c) for c in line)
+
+
 def _umask():
     mask = os.umask(0)
     os.umask(mask)
     return mask
 
 
+def _lines(text):
+    """Only these ends of lines are some: names have others in them, like U+2028, which splitlines() takes for one."""
+    return text.removesuffix("\n").split("\n")
+
+
+def _words(line):
+    """Only these are blanks, for the same reason."""
+    return re.findall(r"[^ \t\r]+", line)
+
+
 def _rules(text):
     """Numbers and lines, without comments: `#` begins one at the beginning of a word."""
-    for number, line in enumerate(text.splitlines(), 1):
-        line = re.sub(r"(^|\s)#.*", "", line).strip()
+    for number, line in enumerate(_lines(text), 1):
+        line = re.sub(r"(^|[ \t])#.*", "", line).strip(" \t\r")
         if line:
             yield number, line
 
@@ -191,7 +206,7 @@ class Baseline:
     def read(self):
         with open(self.path, encoding="utf-8") as file:
             for number, line in _rules(file.read()):
-                words = line.split()
+                words = _words(line)
                 of_run = len(words) in (3, 4)
                 key, (count, size) = (words[:1], words[1:3]) if of_run else (words[:4], (words[4:6] + ["-", "-"])[:2])
                 if len(words) not in (3, 4, 6) or not (count + size).isdecimal():
@@ -266,12 +281,12 @@ class Family:
 
     def version(self):
         """The words of `version`, as a dict."""
-        words = self.text("version").split()
+        words = re.findall(r"[^ \n]+", self.text("version"))
         return dict(zip(words[::2], words[1::2]))
 
     def _is_ours(self, pid):
         try:
-            status = dict(line.partition(" ")[::2] for line in self.text("pids", pid, "status").splitlines())
+            status = dict(line.partition(" ")[::2] for line in _lines(self.text("pids", pid, "status")))
         except Missing:
             return False
         if pid == str(self.pid):
@@ -297,7 +312,7 @@ class Family:
         rows = []
         for pid in self.pids:
             try:
-                lines = self.text("pids", pid, "allocs").splitlines()
+                lines = _lines(self.text("pids", pid, "allocs"))
             except Missing:
                 continue
             for line in lines[1:]:
@@ -320,7 +335,7 @@ class Family:
     def reasons(self):
         """{seq: reason} of what the server suspects, too."""
         return {int(words[11]): words[0] for words in
-                (line.split(" ") for line in self.text("suspects").splitlines()[1:])}
+                (line.split(" ") for line in _lines(self.text("suspects"))[1:])}
 
     # -- names of call sites --
 
@@ -336,8 +351,8 @@ class Family:
             poll.register(file, select.POLLPRI)
             until = time.monotonic() + NAMES_S
             while True:
-                lines = os.pread(file.fileno(), 1 << 20, 0).decode().splitlines()
-                frames = [[_unescaped(word) for word in line.split()[1:3]] for line in lines if line.startswith("  ")]
+                lines = _lines(os.pread(file.fileno(), 1 << 20, 0).decode())
+                frames = [[_unescaped(word) for word in _words(line)[1:3]] for line in lines if line.startswith("  ")]
                 waiting = {binary for function, binary in frames if binary and not function} - self.unnamed
                 left = until - time.monotonic()
                 if not waiting or left <= 0:
@@ -491,7 +506,8 @@ class Group:
         first = self.buffers[0]
         functions = [function.partition("@")[0] for function, _ in self.frames if function]
         where = first.tag if first.tag != "-" else _escaped("<".join(functions[:WHERE_FRAMES]))
-        return (_escaped(test), str(first.device), first.type, where)
+        # In the file it would begin a comment.
+        return (_escaped(test), str(first.device), first.type, re.sub(r"^#", "%23", where))
 
     def run_keys(self, known):
         """What the baseline of `ttalloc run` knows it by: the call site, or classes of sizes, and the tag; or without
@@ -617,6 +633,10 @@ class Plugin:
         self.update = _option(config, "baseline_update")
         if self.update and not path:
             raise pytest.UsageError("--ttalloc-baseline-update: which file? See --ttalloc-baseline")
+        # Before the tests are run, which takes its time.
+        folder = os.path.dirname(os.path.realpath(path)) if self.update else "."
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise pytest.UsageError("--ttalloc-baseline-update: cannot write in %s" % folder)
         self.baseline = Baseline(path)
         try:
             if suppressions:
@@ -812,7 +832,7 @@ class Plugin:
         if len(groups) > SHOWN_GROUPS:
             lines += ["", "and %d bytes from %d more places" % (sum(g.bytes for g in groups[SHOWN_GROUPS:]),
                                                               len(groups) - SHOWN_GROUPS)]
-        return "\n".join(lines)
+        return "\n".join(map(_printable, lines))
 
     def _failed(self, item, reports, text, when=None):
         """The reports of a test with that in them. What failed by itself, or was expected to, has it as a section."""
@@ -847,8 +867,12 @@ class Plugin:
         if hasattr(report, "ttalloc"):
             self.results.append((report.nodeid, report.ttalloc))
 
+    def _reported(self):
+        return any(result["reported"] for _, result in self.results)
+
     def pytest_sessionfinish(self):
-        if self.update and not hasattr(self.config, "workerinput"):
+        # Where nothing was seen, that nothing leaks is no news.
+        if self.update and self._reported() and not hasattr(self.config, "workerinput"):
             self.baseline.write([result for _, result in self.results])
 
     def pytest_terminal_summary(self, terminalreporter):
@@ -857,7 +881,7 @@ class Plugin:
         say = terminalreporter.write_line
         used = [(test, r) for test, r in self.results if r["peak"] or r["delta"]]
         terminalreporter.write_sep("=", "device memory")
-        if not any(r["reported"] for _, r in self.results):
+        if not self._reported():
             say("Nothing was reported. Do the programs have a client, and is TTALLOC_SOCKET that of the server?")
         if used:
             say("%14s %14s %14s  %s" % ("peak", "delta", "leaked", "test"))
@@ -867,4 +891,4 @@ class Plugin:
         say("%d of %d tests used device memory, %d leaked %d bytes"
             % (len(used), len(self.results), len(leaking), sum(leaking)))
         if self.update:
-            say("%s: written" % self.baseline.path)
+            say("%s: %s" % (self.baseline.path, "written" if self._reported() else "not written"))
