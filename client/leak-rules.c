@@ -136,21 +136,30 @@ static bool function_matches(const char *pattern, const char *name)
 		      part_matches(pattern, at + 1, colon ? (size_t)(colon - at - 1) : strlen(at + 1)));
 }
 
+/* `-` is no name: what has none is not meant by any pattern. */
+static bool is_named(const char *text)
+{
+	return strcmp(text, "-") != 0;
+}
+
 static bool stack_matches(const char *pattern, const struct stack *stack)
 {
+	const struct frame *f;
 	size_t i;
 
-	for (i = 0; stack && i < stack->count; i++)
-		if (function_matches(pattern, stack->frames[i].function) ||
-		    leak_pattern_matches(pattern, stack->frames[i].module))
+	for (i = 0; stack && i < stack->count; i++) {
+		f = &stack->frames[i];
+		if ((is_named(f->function) && function_matches(pattern, f->function)) ||
+		    (is_named(f->module) && leak_pattern_matches(pattern, f->module)))
 			return true;
+	}
 	return false;
 }
 
 static bool suppresses(const char *pattern, const struct leak *leak, const struct stack *stack)
 {
-	return leak_pattern_matches(pattern, leak->tag) || leak_pattern_matches(pattern, leak->comm) ||
-	       stack_matches(pattern, stack);
+	return (is_named(leak->tag) && leak_pattern_matches(pattern, leak->tag)) ||
+	       leak_pattern_matches(pattern, leak->comm) || stack_matches(pattern, stack);
 }
 
 void suppressions_apply(struct suppressions *s, struct leak *leak, const struct stack *stack)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later
  *
- * output.h - files that are written whole or not at all: what was in one stays until all of the new content is on disk.
+ * output.h - files that are written whole or not at all: what was in one stays until all of the new content is written.
  *
  * The new content is in a file beside it for a moment. Where that cannot be, as in a directory that one may not write
  * in, or for a file that is a mountpoint, it is written in place; so is what is no regular file.

@@ -340,6 +340,16 @@ static int name_double_frees(struct run *run, struct stacks *stacks)
 	return r;
 }
 
+/* Who asked for a report gets one: that of an earlier run would pass for this one's. */
+static void report_nothing(struct run *run)
+{
+	struct leak_list none = { 0 };
+
+	run->report.error = "what the command left is not known: its ttallocd was gone when it had ended, or could not be "
+			    "read";
+	leak_check_report(&run->check, &run->mount, &none, &run->report, stderr);
+}
+
 /* As leak_check_report(). */
 static int report(struct run *run)
 {
@@ -350,18 +360,22 @@ static int report(struct run *run)
 	run->report.command = run->settings->command;
 	run->report.status = run->status;
 	r = check_server(run);
-	if (r < 0)
+	if (r < 0) {
+		report_nothing(run);
 		return r;
+	}
 	/* Only root and the server's user may ask for it; what died is known without it. */
 	mount_command(&run->mount, "scan\n");
 	r = mount_left_by(&run->mount, &run->scope, &list, &run->report);
 	find_gaps(run);
 	if (r == 0)
 		r = name_double_frees(run, &stacks);
-	if (r == 0)
+	if (r == 0) {
 		r = leak_check_report(&run->check, &run->mount, &list, &run->report, stderr);
-	else
+	} else {
 		complain(who, run->mount.path, r);
+		report_nothing(run);
+	}
 	leak_list_free(&list);
 	odd_frees_free(&run->report.odd);
 	stacks_free(&stacks);

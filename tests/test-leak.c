@@ -322,6 +322,11 @@ START_TEST(suppressions_apply_and_count)
 	suppressions_apply(&s, &list.leaks[1], NULL);
 	ck_assert_uint_eq(list.leaks[1].suppressed, 0);
 	suppressions_free(&s);
+	/* What has no name is not called `-`. */
+	ck_assert_int_eq(suppressions_read(&s, "leak:-\nleak:^-$", &error), 0);
+	suppressions_apply(&s, &list.leaks[2], &stack);
+	ck_assert_uint_eq(list.leaks[2].suppressed, 0);
+	suppressions_free(&s);
 	ck_assert_int_eq(suppressions_read(&s, "leak:^my prog%1$", &error), 0);
 	suppressions_apply(&s, &list.leaks[1], NULL);
 	ck_assert_uint_eq(list.leaks[1].suppressed, 1);
