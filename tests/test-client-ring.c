@@ -2631,7 +2631,7 @@ int main(int argc, char **argv)
 	tc = tcase_with(s, "sites in storms", setup_sites);
 	tcase_add_loop_test(tc, handlers_report_into_events, 0, 2);
 	tcase_add_loop_test(tc, handler_of_fork_may_do_all, 0, 4);
-	ADD(tc, handler_may_fork, handler_may_report_in_fork, more_threads_than_lanes, no_event_is_lost_or_doubled_by_deaths);
+	ADD(tc, handler_may_fork, handler_may_report_in_fork, no_event_is_lost_or_doubled_by_deaths);
 	ADD(tcase(s, "marks"), marks_are_in_their_place);
 	ADD(tcase(s, "tags"), tags_nest, tags_have_limits, tags_are_the_threads_own, threads_that_only_tag_leave_nothing);
 	ADD(tcase(s, "devices"), devices_are_declared);
