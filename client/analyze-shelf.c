@@ -217,7 +217,8 @@ void shelf_deinit(struct shelf *s)
 	*s = (struct shelf){ .table = NULL };
 }
 
-struct address *shelf_find(const struct shelf *s, int32_t device, enum space space, uint64_t value)
+/* NULL: it is not there. */
+static struct address *find(const struct shelf *s, int32_t device, enum space space, uint64_t value)
 {
 	struct address *a = s->room > 0 ? s->table[slot_of(s, device, space, value)] : NULL;
 
@@ -228,7 +229,7 @@ struct address *shelf_find(const struct shelf *s, int32_t device, enum space spa
 
 struct address *shelf_get(struct shelf *s, int32_t device, enum space space, uint64_t value)
 {
-	struct address *a = shelf_find(s, device, space, value);
+	struct address *a = find(s, device, space, value);
 
 	if (a)
 		return a;
@@ -342,7 +343,7 @@ void shelf_read_digits_as_hex(struct shelf *s)
 		next = a->next;
 		a->digits = false;
 		line_as_hex(a->value, &a->value);
-		there = shelf_find(s, a->device, a->space, a->value);
+		there = find(s, a->device, a->space, a->value);
 		if (there)
 			merge(there, a);
 		else

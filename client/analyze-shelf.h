@@ -111,8 +111,6 @@ struct shelf {
 };
 
 void shelf_deinit(struct shelf *s);
-/* NULL: it is not there. */
-struct address *shelf_find(const struct shelf *s, int32_t device, enum space space, uint64_t value);
 /* The address, made if it is not there; NULL: no memory. */
 struct address *shelf_get(struct shelf *s, int32_t device, enum space space, uint64_t value);
 /* All addresses with `digits` have the number that those are in hex from now on. */

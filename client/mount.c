@@ -523,26 +523,32 @@ static int take_unseen(const struct mount *m, const struct run_scope *scope, str
 	return result;
 }
 
+/* Whose a pid of the trace is. One line after the other is of the same. */
 struct question {
 	const struct mount *mount;
 	const struct run_scope *scope;
+	char pid[24];
+	bool is_theirs;
 };
 
-static bool is_pid_theirs(const void *data, const char *pid)
+static bool is_pid_theirs(void *data, const char *pid)
 {
-	const struct question *q = data;
+	struct question *q = data;
 	struct person p;
 
-	return read_person(q->mount, pid, q->scope, &p) == 0 && is_theirs(&p, q->scope);
+	if (strcmp(pid, q->pid) != 0) {
+		snprintf(q->pid, sizeof(q->pid), "%s", pid);
+		q->is_theirs = read_person(q->mount, pid, q->scope, &p) == 0 && is_theirs(&p, q->scope);
+	}
+	return q->is_theirs;
 }
 
 static int take_double_frees(const struct mount *m, const struct run_scope *scope, struct odd_frees *odd)
 {
-	const struct question q = { m, scope };
+	struct question q = { .mount = m, .scope = scope };
 	char *trace;
 	int r = odd->twice > 0 ? mount_text(m, "trace", &trace) : -ENOENT;
 
-	/* A free at a time before this is the trace's, too: of a pid that is used again, but that was none of theirs. */
 	if (r < 0)
 		return r == -ENOENT ? 0 : r;
 	r = odd_frees_take(odd, trace, is_pid_theirs, &q);

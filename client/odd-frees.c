@@ -42,8 +42,7 @@ static bool is_double_free(const char *line, struct row *row)
 	       strcmp(row->kind, "double_free") == 0;
 }
 
-int odd_frees_take(struct odd_frees *o, const char *trace, bool (*is_meant)(const void *data, const char *pid),
-		   const void *data)
+int odd_frees_take(struct odd_frees *o, const char *trace, bool (*is_meant)(void *data, const char *pid), void *data)
 {
 	static const char header[] = "# device type address size refs pid uid time seq site tag comm\n";
 	char *table = NULL;

@@ -27,8 +27,7 @@ struct odd_frees {
 void odd_frees_count(struct odd_frees *o, const char *status);
 /* Takes the double frees out of the text of a trace; `is_meant` is asked about the pid of each, as it stands there. 0,
  * -ENOMEM, or -EPROTO: it is no trace. */
-int odd_frees_take(struct odd_frees *o, const char *trace, bool (*is_meant)(const void *data, const char *pid),
-		   const void *data);
+int odd_frees_take(struct odd_frees *o, const char *trace, bool (*is_meant)(void *data, const char *pid), void *data);
 /* Puts them in groups, the most frequent first. 0 or -ENOMEM. */
 int odd_frees_group(struct odd_frees *o);
 void odd_frees_free(struct odd_frees *o);

@@ -713,8 +713,8 @@ static __attribute__((noinline, cold)) void event_slow(struct ttalloc *t, const 
 }
 
 /*
- * `frame` is that of the public function. The event is passed by value:
- * so it stays in registers until it is in its record.
+ * `frame` is that of the public function. The event is passed by value: so it stays in registers until it is in its
+ * record.
  */
 static inline __attribute__((always_inline)) void event(struct ttalloc *t, struct ring_event e, const uintptr_t *frame)
 {

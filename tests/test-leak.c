@@ -843,9 +843,9 @@ START_TEST(reports)
 }
 END_TEST
 
-static bool is_not_seven(const void *data, const char *pid)
+static bool is_not_seven(void *data, const char *pid)
 {
-	++*(unsigned *)(uintptr_t)data;
+	++*(unsigned *)data;
 	return strcmp(pid, "7") != 0;
 }
 

@@ -364,7 +364,8 @@ static bool life_is_solo(const struct history *h, const struct history_id *id, c
 	struct history_person owner;
 
 	return id->address <= SOLO_ADDRESS_MAX && life->size <= SOLO_SIZE_MAX && life->end >= life->time &&
-	       life->end - life->time <= LASTED_MAX && history_person_get(h, id->owner, &owner) && (uint32_t)owner.pid == life->pid;
+	       life->end - life->time <= LASTED_MAX && history_person_get(h, id->owner, &owner) &&
+	       (uint32_t)owner.pid == life->pid;
 }
 
 static uint32_t first_life(struct history *h, const struct history_id *id, const struct history_event *life)

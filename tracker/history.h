@@ -72,7 +72,7 @@ struct history_solo {
 	uint32_t device : 10;
 	uint32_t carried : 1; /* by the record of a live buffer: it is not in the index */
 	uint32_t touched : 1; /* since the hand came by */
-	uint32_t unsure : 1;  /* a buffer of the owner was lost or forgotten here: the next free may be its, and no double one */
+	uint32_t unsure : 1;  /* a buffer of the owner was lost or forgotten here: the next free may be of that one */
 	uint32_t lasted_high : 14;
 	uint64_t end;
 	uint64_t size : 36;

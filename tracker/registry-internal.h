@@ -255,8 +255,6 @@ struct registry {
 	uint64_t judge_until;   /* seq when the scan that is under way began */
 	uint64_t min_age;       /* ns */
 	uint64_t min_size;
-	registry_grows grows;
-	const void *growing_data;
 	struct suppressions suppressions;
 	uint64_t seq;
 	uint64_t version;

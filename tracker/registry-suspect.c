@@ -63,12 +63,6 @@ int registry_set_min_size(struct registry *reg, uint64_t bytes)
 	return 0;
 }
 
-void registry_set_growing(struct registry *reg, registry_grows grows, const void *data)
-{
-	reg->grows = grows;
-	reg->growing_data = data;
-}
-
 static struct process *owner_of(const struct registry *reg, uint32_t slot)
 {
 	return &reg->process[reg->holding[reg->chunk[slot / CHUNK].holding].process].p;
@@ -178,9 +172,7 @@ static bool grows(const struct registry *reg, uint32_t slot)
 	struct growth growth;
 	struct buffer b;
 
-	if (!registry_buffer(reg, slot, &b))
-		return false;
-	return reg->grows ? reg->grows(reg->growing_data, reg, &b) : registry_growing(reg, &b, &growth);
+	return registry_buffer(reg, slot, &b) && registry_growing(reg, &b, &growth);
 }
 
 /* What a buffer of a live process is that is not excused: so it came after the last clear, if there was one. A stamp from

@@ -410,11 +410,6 @@ int registry_set_min_age_ms(struct registry *reg, uint64_t ms);
 uint64_t registry_min_size(const struct registry *reg);
 int registry_set_min_size(struct registry *reg, uint64_t bytes);
 
-/* Whether a buffer is one of what grows is asked by each scan for each buffer of a live process that is not excused.
- * NULL, as in the beginning: what the marks say (mark.h); a test says something else. */
-typedef bool (*registry_grows)(const void *data, const struct registry *reg, const struct buffer *b);
-void registry_set_growing(struct registry *reg, registry_grows grows, const void *data);
-
 /* Takes over the text of a suppression list (suppress.h), all of it or nothing: 0, or -errno with the reason in `why`.
  * What is new from now on is suppressed by it; for what is there it takes registry_suppress_step(). */
 struct textbuf;

@@ -60,8 +60,9 @@ void trace_add(struct trace *t, const struct trace_entry *e);
 /* The same, to be filled in at once. */
 struct trace_entry *trace_next(struct trace *t);
 
-/* Writes lines (sites are those of `reg`) from *pos on until the text is at least `want` bytes longer or nothing is left, and moves *pos. When
- * *pos is older than the ring, one `lost` line tells how many were missed (stamped `now`). */
-void trace_read(const struct trace *t, const struct registry *reg, uint64_t *pos, uint64_t now, size_t want, struct textbuf *out);
+/* Writes lines (sites are those of `reg`) from *pos on until the text is at least `want` bytes longer or nothing is left,
+ * and moves *pos. When *pos is older than the ring, one `lost` line tells how many were missed (stamped `now`). */
+void trace_read(const struct trace *t, const struct registry *reg, uint64_t *pos, uint64_t now, size_t want,
+		struct textbuf *out);
 
 #endif
