@@ -8,5 +8,6 @@
 
 server_start
 export TTALLOCD TTALLOC_WORKLOAD TMPDIR=$T
-TT_MOUNT=$M TT_COMPAT=$C TTALLOC_SOCKET=$S rc "the plugin" 0 py "$TESTS/test_pytest_plugin.py" -v "${@:2}"
+export TT_MOUNT=$M TT_COMPAT=$C TTALLOC_SOCKET=$S TT_SERVER=$SERVER
+rc "the plugin" 0 py "$TESTS/test_pytest_plugin.py" -v "${@:2}"
 server_stop

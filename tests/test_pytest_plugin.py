@@ -3,8 +3,8 @@
 """contrib/python/pytest_ttalloc.py; mount-pytest.sh runs this. Each test writes a suite, runs a real pytest on it, and
 compares what that says of each of its tests.
 
-Environment: TT_MOUNT, TT_COMPAT and TTALLOC_SOCKET (a server's mount and sockets), TTALLOC_LIBRARY, TT_PRELOAD (what
-Python needs loaded before a library with sanitizers), TTALLOC_WORKLOAD, TTALLOCD, TMPDIR.
+Environment: TT_MOUNT, TT_COMPAT, TTALLOC_SOCKET and TT_SERVER (a server's mount, sockets and pid), TTALLOC_LIBRARY,
+TT_PRELOAD (what Python needs loaded before a library with sanitizers), TTALLOC_WORKLOAD, TTALLOCD, TMPDIR.
 """
 import json
 import os
@@ -482,6 +482,8 @@ def child(*steps):
     text = "import os; from ttsend import Sender; s = Sender(os.environ['TT_COMPAT'], 144);" + ";".join(steps)
     return [sys.executable, "-c", text]
 die = "os.kill(os.getpid(), 9)"
+# An answer of the server means that it has seen who asks: without, it can end before the server looks at its name.
+seen = "os.listdir(os.environ['TTALLOC_MOUNT'])"
 '''
 
 
@@ -489,16 +491,17 @@ class Children(Case):
     def test_children(self):
         result = self.run_pytest('''
             def test_dies():
-                assert subprocess.run(child("s.alloc(0, 'dram', 1, 100)", die)).returncode == -9
+                assert subprocess.run(child("s.alloc(0, 'dram', 1, 100)", seen, die)).returncode == -9
             def test_exits_with_its_buffers():
-                subprocess.run(child("s.cb(2, 1, 200)"))
+                subprocess.run(child("s.cb(2, 1, 200)", seen))
             def test_frees():
                 subprocess.run(child("s.alloc(0, 'l1', 1, 300)", "s.free(0, 1)"))
             def test_of_a_shell():
-                subprocess.run(["sh", "-c", '"$@"; true', "sh", *child("s.alloc(0, 'l1', 1, 400)", die)])
+                subprocess.run(["sh", "-c", '"$@"; true', "sh", *child("s.alloc(0, 'l1', 1, 400)", seen, die)])
             def test_fork():
                 if os.fork() == 0:
                     Sender(os.environ["TT_COMPAT"], 72).alloc(0, "dram", 1, 500)
+                    eval(seen)
                     os._exit(0)
                 os.wait()
             def test_after(): pass
@@ -526,6 +529,23 @@ class Children(Case):
         self.assertIn("leaks 50 bytes", result.words["test_makes_it_leak"])
         self.assertIn("leaks 600 bytes", result.words["test_makes_it_leak"])
         self.assertEqual(("300", 0, 0), result.table()["test_frees"])
+
+    def test_ends_unseen(self):
+        """The server was not there to look when it ended: whose child it was can only be guessed."""
+        result = self.run_pytest('''
+            def test_dies():
+                os.kill(int(os.environ["TT_SERVER"]), signal.SIGSTOP)
+                try:
+                    subprocess.run(child("s.alloc(0, 'dram', 1, 100)", die))
+                finally:
+                    os.kill(int(os.environ["TT_SERVER"]), signal.SIGCONT)
+            def test_after(): pass
+            ''', begin=BEGIN % 144 + CHILD)
+        self.outcomes(result, test_dies="failed", test_after="passed")
+        self.assertRegex(result.words["test_dies"],
+                         r"^ttalloc: leaks 100 bytes in 1 buffer\n\n100 bytes in 1 buffer, device 0, dram: 1 x 100\n"
+                         r"    0x000000000001: 100 bytes, pid \d+ -, died$")
+        self.assertIn("Nothing was reported.", self.run_pytest("def test_a(): pass", begin="").out)
 
     def test_pytest_itself_dies(self):
         first = self.run_pytest("def test_dies():\n put(100)\n os.kill(os.getpid(), signal.SIGSEGV)")

@@ -265,7 +265,7 @@ class Family:
         self.mount = mount
         self.pid = os.getpid()
         self.uid = os.getuid()
-        self.known = {}    # inode of a directory in pids/: whether it is one of ours
+        self.known = None  # inode of a directory in pids/: whether it is one of ours; None before the first look()
         self.ours = {}     # of these, inode: pid
         self.pids = set()
         self.reported = False
@@ -293,16 +293,18 @@ class Family:
             return status["state"] == "live"  # not one that had our pid before, and ended with its buffers
         ancestors = status.get("ancestors", "").split()
         if ancestors == ["-"]:
-            # It had ended before the server could look. Somebody else's such process of the same user is rarer.
-            return status["uid"] == str(self.uid) and status["state"] == "dead"
+            # It had ended before the server could look. Not one that had before our first look; somebody else's such
+            # process of the same user since then is rarer.
+            return self.known is not None and status["uid"] == str(self.uid) and status["state"] == "dead"
         return str(self.pid) in ancestors
 
     def look(self):
         """Finds out who is ours. An inode of the mount means the same process for ever, a pid does not."""
         with _asking(self.mount, "pids") as path, os.scandir(path) as directory:
             entries = {entry.inode(): entry.name for entry in directory}
-        self.known = {inode: self.known[inode] if inode in self.known
-                      else self._is_ours(name) for inode, name in entries.items()}
+        known = self.known or {}
+        self.known = {inode: known[inode] if inode in known else self._is_ours(name)
+                      for inode, name in entries.items()}
         self.ours = {inode: name for inode, name in entries.items() if self.known[inode]}
         self.pids = set(self.ours.values())
         self.reported |= bool(self.pids)
