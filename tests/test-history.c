@@ -306,6 +306,11 @@ START_TEST(a_user_has_half_of_the_pairs)
 	util_alloc_at(u, p, 0, BUFFER_DRAM, 3, 64, 182, 0);
 	release_at(p, 3, 182);
 	ck_assert_str_eq(history(BUFFER_DRAM, 3), "1/1 alloc:64:1:1@0#182 free:64:1:0@0#182");
+	/* Without history no event is without its sites. */
+	ck_assert_int_eq(registry_set_history_per_buffer(u->reg, 0), 0);
+	util_alloc_at(u, p, 0, BUFFER_DRAM, 4, 64, 181, 0);
+	release_at(p, 4, 181);
+	ck_assert_uint_eq(registry_counters(u->reg)->history_unplaced, n - (REGISTRY_PAIRS - 1) / 2);
 }
 END_TEST
 

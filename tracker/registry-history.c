@@ -49,7 +49,7 @@ static unsigned pid_of(const struct registry *reg, uint32_t process)
 /* Of what is written down: where it began and (of an everyday life) ended. */
 static uint16_t sites_of(struct registry *reg, uint32_t process, uint32_t begin, uint32_t end)
 {
-	return registry_site_pair(reg, reg->process[process].p.uid, begin, end);
+	return reg->history.per_key ? registry_site_pair(reg, reg->process[process].p.uid, begin, end) : 0;
 }
 
 void registry_remember(struct registry *reg, uint32_t head, uint8_t kind, const struct deed *by, uint64_t size,

@@ -334,10 +334,13 @@ class Family:
         """The fixture of a larger scope that allocated it, or None."""
         return next((f for f in self.fixtures if f.low < buffer.seq <= f.high), None)
 
-    def reasons(self):
-        """{seq: reason} of what the server suspects, too."""
-        return {int(words[11]): words[0] for words in
-                (line.split(" ") for line in _lines(self.text("suspects"))[1:])}
+    def reason(self, b):
+        """Why the server suspects it, too; None if it does not. Asked for what is shown only: `suspects` has all."""
+        try:
+            record = self.text("leaks", "pid%d-device%d-%s-0x%012x-%d" % (b.pid, b.device, b.type, b.address, b.seq))
+        except Missing:
+            return None
+        return record.partition("\n")[0].partition(" ")[2]
 
     # -- names of call sites --
 
@@ -524,7 +527,7 @@ class Group:
             found[key] = _sum(found[key], (1, b.size))
         return found
 
-    def text(self, reasons):
+    def text(self, reason):
         first = self.buffers[0]
         sizes = sorted(collections.Counter(b.size for b in self.buffers).items(), key=lambda s: -s[0] * s[1])
         yield "%d bytes in %s, device %d, %s: %s%s" % (
@@ -542,8 +545,8 @@ class Group:
         if len(self.frames) > SHOWN_FRAMES:
             yield "        and %d more" % (len(self.frames) - SHOWN_FRAMES)
         for b in self.buffers[:SHOWN_BUFFERS]:
-            reason = ", " + reasons[b.seq] if b.seq in reasons else ""
-            yield "    0x%012x: %d bytes, pid %d %s%s" % (b.address, b.size, b.pid, b.comm, reason)
+            why = reason(b)
+            yield "    0x%012x: %d bytes, pid %d %s%s" % (b.address, b.size, b.pid, b.comm, ", " + why if why else "")
         if len(self.buffers) > SHOWN_BUFFERS:
             yield "    and %d more" % (len(self.buffers) - SHOWN_BUFFERS)
 
@@ -823,14 +826,13 @@ class Plugin:
 
     def _report(self, groups, grows):
         total, count = sum(g.bytes for g in groups), sum(len(g.buffers) for g in groups)
-        reasons = self.family.reasons()
         if grows:
             lines = ["ttalloc: grows by %d bytes with each run: the runs after the first left %d bytes in %s"
                      % (sum(g.each()[1] for g in groups), total, _buffers(count))]
         else:
             lines = ["ttalloc: leaks %d bytes in %s" % (total, _buffers(count))]
         for group in groups[:SHOWN_GROUPS]:
-            lines += ["", *group.text(reasons)]
+            lines += ["", *group.text(self.family.reason)]
         if len(groups) > SHOWN_GROUPS:
             lines += ["", "and %d bytes from %d more places" % (sum(g.bytes for g in groups[SHOWN_GROUPS:]),
                                                               len(groups) - SHOWN_GROUPS)]
