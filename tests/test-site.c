@@ -3,6 +3,7 @@
  * test-site.c - definitions of modules, sites and tags, and their bounds; the totals of sites against a simple model.
  */
 #include <check.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -187,8 +188,8 @@ static const struct {
 } tables[] = {
 	{ nth_module, 16383 },
 	{ nth_long_module, (8 << 20) / 4001 },
-	{ nth_site, 65535 },
-	{ nth_deep_site, (1 << 20) / 64 },
+	{ nth_site, 262143 },
+	{ nth_deep_site, (1 << 22) / 64 },
 	{ nth_tag, 65535 },
 	{ nth_long_tag, (8 << 20) / 256 },
 };
@@ -468,6 +469,33 @@ START_TEST(totals_of_sites_are_exact)
 }
 END_TEST
 
+/* Numbers of sites have more than 16 bits, wherever they are kept. */
+START_TEST(the_last_site_is_told_everywhere)
+{
+	uint32_t p = util_process(u, 1, 0, "p"), site = util_site(u, 1), found, pos = 0;
+	struct textbuf text = { 0 };
+	struct site_info info;
+	struct account_info a;
+	uint64_t at = 0;
+	char hash[32];
+
+	while ((found = registry_site(u->reg, 1, false, &(struct site_frame){ .offset = site }, 1, 0)) != 0)
+		site = found;
+	ck_assert_uint_eq(site, 262143);
+	ck_assert(registry_site_get(u->reg, site, &info));
+	snprintf(hash, sizeof(hash), " %016" PRIx64 "\n", info.hash);
+	util_alloc_at(u, p, 0, BUFFER_DRAM, 0x1000, 64, site, 0);
+	ck_assert_uint_eq(buffer_of(p, 0x1000).site, site);
+	ck_assert(registry_account_next(u->reg, p, &pos, &a));
+	ck_assert_uint_eq(a.site, site);
+	trace_read(&u->trace, u->reg, &at, u->now, 1 << 16, &text);
+	textbuf_putc(&text, '\0');
+	ck_assert_ptr_nonnull(strstr(text.data, "alloc "));
+	ck_assert_ptr_nonnull(strstr(text.data, hash));
+	textbuf_deinit(&text);
+}
+END_TEST
+
 START_TEST(a_foreign_free_is_the_owners)
 {
 	uint32_t a = util_process(u, 1, 7, "a"), b = util_process(u, 2, 7, "b"), site = util_site(u, 1);
@@ -600,6 +628,7 @@ int main(void)
 	tcase_add_loop_test(t, root_gets_all_of_each_table, 0, TABLES);
 	tcase_add_test(t, a_buffer_keeps_its_first_site_and_tag);
 	tcase_add_loop_test(t, totals_of_sites_are_exact, 0, 3);
+	tcase_add_test(t, the_last_site_is_told_everywhere);
 	tcase_add_test(t, a_foreign_free_is_the_owners);
 	tcase_add_test(t, accounts_are_bounded);
 	tcase_add_test(t, accounts_go_with_their_process);

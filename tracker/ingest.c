@@ -55,8 +55,8 @@ static void trace_buffer(const struct booking *k, enum trace_kind kind, const st
 		.refs = b->refs,
 		.device = b->device,
 		.type = b->type,
-		.kind = (uint8_t)kind,
-		.site = (uint16_t)k->event->site,
+		.kind = kind & 127,
+		.site = k->event->site,
 	};
 }
 
@@ -71,8 +71,8 @@ static void trace_free(const struct booking *k, enum trace_kind kind, uint8_t ty
 		.pid = k->process->pid,
 		.device = (uint16_t)k->event->device,
 		.type = type,
-		.kind = (uint8_t)kind,
-		.site = (uint16_t)k->event->site,
+		.kind = kind & 127,
+		.site = k->event->site,
 	});
 	registry_touch(k->in->registry);
 }
@@ -490,7 +490,7 @@ void ingest_note(struct ingest *in, enum trace_kind kind, uint16_t device, int32
 		.pid = pid,
 		.device = device,
 		.type = TRACE_NO_TYPE,
-		.kind = (uint8_t)kind,
+		.kind = kind & 127,
 	});
 	registry_touch(in->registry);
 }

@@ -29,7 +29,7 @@
 #define CHUNK 16
 #define CHUNK_FULL 0xffffU
 #define MAX_HOLDINGS (UINT32_C(1) << 20)
-#define REGISTRY_FRAMES (UINT32_C(1) << 20)       /* of all sites together */
+#define REGISTRY_FRAMES (UINT32_C(1) << 22)       /* of all sites together */
 #define REGISTRY_MODULE_TEXT (UINT32_C(8) << 20)  /* bytes of build ids and paths */
 #define REGISTRY_TAG_TEXT (UINT32_C(8) << 20)
 

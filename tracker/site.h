@@ -24,7 +24,7 @@
 #include "tracker/registry.h"
 
 #define REGISTRY_MODULES 16384
-#define REGISTRY_SITES 65536
+#define REGISTRY_SITES (UINT32_C(1) << 18)
 #define REGISTRY_TAGS 65536
 #define REGISTRY_PAIRS 65536
 #define REGISTRY_ACCOUNTS (UINT32_C(1) << 18)  /* of processes; as many sums over all processes */

@@ -19,8 +19,6 @@
 #define TRACE_NO_DEVICE UINT16_MAX
 #define TRACE_NO_TYPE UINT8_MAX
 
-static_assert(REGISTRY_SITES <= UINT16_MAX + 1, "a site is 16 bits");
-
 /* Fields that do not apply: device TRACE_NO_DEVICE, type TRACE_NO_TYPE, has_address false, size 0, pid 0, refs 0,
  * site 0. */
 struct trace_entry {
@@ -32,9 +30,9 @@ struct trace_entry {
 	uint32_t refs;
 	uint16_t device;
 	uint8_t type;
-	uint8_t kind;       /* enum trace_kind */
-	uint8_t has_address;
-	uint16_t site;      /* of REGISTRY_SITES */
+	uint8_t has_address : 1;
+	uint8_t kind : 7;   /* enum trace_kind */
+	uint32_t site;
 };
 static_assert(sizeof(struct trace_entry) == 48, "an entry is 48 bytes");
 
