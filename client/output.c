@@ -49,6 +49,8 @@ static char *follow(const char *path)
 static int target_find(struct target *t, const char *path)
 {
 	*t = (struct target){ 0 };
+	if (!*path)
+		return -ENOENT;
 	t->exists = stat(path, &t->st) == 0;
 	if (!t->exists && errno != ENOENT)
 		return -errno;

@@ -61,6 +61,7 @@ struct run {
 	struct run_scope scope;
 	struct socket_file sockets[2];
 	sigset_t mask;             /* of whoever started us */
+	void (*sigpipe)(int);      /* what it was for them */
 	int signals;
 	struct witness witness;
 	pid_t child;               /* 0: it has ended */
@@ -189,7 +190,8 @@ static _Noreturn void exec_command(const struct run *run, int tell)
 
 	if (setenv("TTALLOC_SOCKET", run->sockets[0].path, 1) == 0 &&
 	    setenv("TTALLOC_MOUNT", run->mount.path, 1) == 0 &&
-	    setenv("TT_ALLOC_TRACKING_ENABLED", "1", 1) == 0 && sigprocmask(SIG_SETMASK, &run->mask, NULL) == 0)
+	    setenv("TT_ALLOC_TRACKING_ENABLED", "1", 1) == 0 && signal(SIGPIPE, run->sigpipe) != SIG_ERR &&
+	    sigprocmask(SIG_SETMASK, &run->mask, NULL) == 0)
 		execvp(command[0], command);
 	error = errno;
 	if (write(tell, &error, sizeof(error)) < 0)
@@ -442,6 +444,8 @@ int cmd_run(int argc, char **argv)
 		return r == 1 ? CMD_OK : CMD_FAILED;
 	/* Whoever started us may have ignored it, and children would vanish. */
 	signal(SIGCHLD, SIG_DFL);
+	/* That nobody reads what we say is no reason not to tell the command's status. */
+	run.sigpipe = signal(SIGPIPE, SIG_IGN);
 	r = run_all(&run);
 	if (run.signals >= 0)
 		close(run.signals);

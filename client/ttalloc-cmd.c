@@ -2,8 +2,11 @@
  *
  * ttalloc-cmd.c - ttalloc: main(), which finds the subcommand.
  */
+#include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "client/complain.h"
 #include "client/ttalloc-cmd.h"
@@ -37,10 +40,22 @@ static int finish(int status)
 	return CMD_FAILED;
 }
 
+/* What we open must not get the number of a standard stream that was closed: it would be written into. Nobody else sees
+ * what takes the place, and it can be used as little. */
+static void occupy_standard_streams(void)
+{
+	int fd;
+
+	for (fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+		if (fcntl(fd, F_GETFD) < 0 && errno == EBADF)
+			(void)!open("/dev/null", (fd == STDIN_FILENO ? O_WRONLY : O_RDONLY) | O_CLOEXEC);
+}
+
 int main(int argc, char **argv)
 {
 	size_t i;
 
+	occupy_standard_streams();
 	if (argc < 2) {
 		print_help(stderr);
 		return CMD_USAGE;

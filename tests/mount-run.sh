@@ -188,6 +188,8 @@ run 125 --baseline "$T/none" sh -c "$touch_it"
 run 125 --known "$T/suppressions" sh -c "$touch_it"
 run 125 --report "$T/none/report" sh -c "$touch_it"
 says "^ttalloc run: $T/none/report: No such file or directory$"
+run 125 --report "" sh -c "$touch_it"
+run 125 --write-baseline "" sh -c "$touch_it"
 run 125 --write-baseline "$T" sh -c "$touch_it"
 eq "a file that cannot be used: the command did not run" no "$([ -e "$T/it-ran" ] && echo yes || echo no)"
 run 125 --report /dev/full true
@@ -300,6 +302,15 @@ assert fails == {k: "%d buffers, %d bytes" % v for k, v in groups.items()}, fail
 props = {p.get("name"): p.get("value") for p in suite.iter("property")}
 assert props["leaks.count"] == "6" and props["leaks.bytes"] == "57344", props
 PYTHON
+# Nobody reads it: what was asked for fails, but a report that goes to nobody does not change the status.
+"$TTALLOC" run --report - true >&- 2>"$T/err"
+eq "a closed standard output: exit status" 125 $?
+says '^ttalloc: cannot write: Bad file descriptor$'
+gone='trap "" PIPE; while echo more; do :; done 2>/dev/null; exit 3'
+{ "$TTALLOC" run sh -c "$gone" 2>&1; echo $? >"$T/status"; } | true
+eq "standard error and output of whom nobody reads: exit status" 3 "$(cat "$T/status")"
+{ "$TTALLOC" run sh -c 'kill -PIPE $$' 2>&1; echo $? >"$T/status"; } | cat >"$T/out"
+eq "SIGPIPE is the command's own: exit status" 141 "$(cat "$T/status")"
 "$TTALLOC" run --report - --format json true 2>"$T/err" | py -m json.tool >"$T/out" || fail "--report - is no JSON"
 
 # ---- as a gate of a CI job ----
