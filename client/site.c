@@ -200,6 +200,45 @@ static size_t build_id(const ElfW(Phdr) *ph, size_t n, uintptr_t load, const uin
 	return 0;
 }
 
+/* Where the file is from that is mapped at the address: length of its absolute path, or 0. */
+static size_t read_mapping_path(int fd, uintptr_t address, uint8_t *path, size_t max)
+{
+	struct maps_reader m = { .field = 0 };
+	char text[512];
+	size_t length = 0;
+	bool here = false;
+	ssize_t i, n;
+
+	while ((n = read(fd, text, sizeof(text))) > 0)
+		for (i = 0; i < n; i++) {
+			if (!here)
+				here = maps_take(&m, text[i]) && address >= m.value[0] && address < m.value[1];
+			else if (text[i] == '\n')
+				return length;
+			/* Nothing in front of the path has a slash. */
+			else if ((length > 0 || text[i] == '/') && length < max)
+				path[length++] = (uint8_t)text[i];
+		}
+	return length;
+}
+
+static size_t mapping_path(uintptr_t address, uint8_t *path, size_t max)
+{
+	size_t length = 0;
+	int fd;
+
+	if (ring_self.descriptors > 0)
+		return 0;
+	uplink_descriptors_lock();
+	fd = open("/proc/self/maps", O_RDONLY | O_CLOEXEC);
+	if (fd >= 0) {
+		length = read_mapping_path(fd, address, path, max);
+		close(fd);
+	}
+	uplink_descriptors_unlock();
+	return length;
+}
+
 /* What is said of a file: length of the build id, the build id, the path. */
 static size_t describe(uint8_t *bytes, const struct dl_find_object *o, const ElfW(Phdr) *ph, size_t n)
 {
@@ -215,6 +254,11 @@ static size_t describe(uint8_t *bytes, const struct dl_find_object *o, const Elf
 	at = 1 + length;
 	/* The program itself has no name there. */
 	if (map->l_name && map->l_name[0]) {
+		/* A relative one said where it was from the directory that was ours then. */
+		length = map->l_name[0] == '/' ? 0 : mapping_path((uintptr_t)o->dlfo_map_start, bytes + at,
+								  TTALLOC_DEFINITION_MAX - at);
+		if (length > 0)
+			return at + length;
 		length = strnlen(map->l_name, TTALLOC_DEFINITION_MAX - at);
 		memcpy(bytes + at, map->l_name, length);
 		return at + length;

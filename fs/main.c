@@ -227,11 +227,11 @@ static void on_client_dump(void *data)
 	control_dump(s->control, CONTROL_CLIENT);
 }
 
-static void on_site(void *data, uint32_t site, uint32_t process)
+static void on_site(void *data, uint32_t site, const struct site_frame *frames, uint32_t process)
 {
 	struct server *s = data;
 
-	naming_site(s->naming, site, process);
+	naming_site(s->naming, site, frames, process);
 }
 
 /* The server does not stay in the directory where it was started. */

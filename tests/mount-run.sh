@@ -514,11 +514,18 @@ eq "no socket: the command did not run" no "$([ -e "$T/it-ran" ] && echo yes || 
 server_start
 export TTALLOC_MOUNT=$M
 sender_start before 144
-say before alloc 0 dram 0x1000 1000
 sender_start other 144
-sender_kill before
 KEEP=${SENDER_PID[other]}
 run 0 --fail-on-leak --allow-silent true
+# a call site has names as soon as somebody has the same file with names, or has it at all
+strip -o "$T/stripped" "$TTALLOC_WORKLOAD" || die "no strip"
+run 0 -- "$T/stripped" --steps 3 --leak 2 >"$T/out"
+says "^    #1 $T/stripped\\+0x[0-9a-f]*$"
+run 0 -- "$TTALLOC_WORKLOAD" --steps 3 --leak 2 >"$T/out"
+says '^    #1 leak@workload-model.c:[0-9]*$'
+echo reset >"$M/ctl"
+say before alloc 0 dram 0x1000 1000
+sender_kill before
 run 0 --fail-on-leak -- "$TTALLOC_WORKLOAD" --steps 3 >"$T/out"
 says '^ttalloc run: no leaks; 1 process reported$'
 run 23 --fail-on-leak -- "$TTALLOC_WORKLOAD" --steps 3 --leak 2 >"$T/out"

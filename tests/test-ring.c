@@ -39,7 +39,7 @@ static void on_broken(void *data, const char *why)
 static uint32_t sited[16];
 static unsigned sitings;
 
-static void on_site(void *data, uint32_t site, uint32_t who)
+static void on_site(void *data, uint32_t site, const struct site_frame *frames, uint32_t who)
 {
 	ck_assert_ptr_eq(data, &info);
 	ck_assert_uint_eq(who, process);

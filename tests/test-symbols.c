@@ -73,12 +73,36 @@ START_TEST(an_answer_is_final)
 	assert_count(0, 0, 0, 1);
 	symbols_add(s, 1, 1, "too late");
 	ck_assert_ptr_null(symbols_name(s, 1, 1));
-	ck_assert(!symbols_want(s, 1, 1));
 	ck_assert(symbols_want(s, 1, 3));
 	ask_one(1, 3);
 	symbols_add(s, 1, 3, "");
 	assert_count(0, 0, 0, 2);
 	ck_assert_ptr_null(symbols_name(s, 1, 3));
+	ck_assert_uint_eq(symbols_wanted(s, 0), 0);
+}
+END_TEST
+
+START_TEST(what_failed_can_be_wanted_again)
+{
+	uint64_t got[3];
+
+	ck_assert(symbols_want(s, 1, 1));
+	ask_one(1, 1);
+	ck_assert(symbols_want(s, 1, 2));
+	symbols_add(s, 1, 1, NULL);
+	assert_count(1, 0, 0, 1);
+	/* It goes to the end of the row. */
+	ck_assert(symbols_want(s, 1, 1));
+	ck_assert(!symbols_want(s, 1, 1));
+	assert_count(2, 0, 0, 0);
+	ck_assert_uint_eq(symbols_ask(s, 1, got, 3), 2);
+	ck_assert_uint_eq(got[0], 2);
+	ck_assert_uint_eq(got[1], 1);
+	symbols_add(s, 1, 2, "b");
+	symbols_add(s, 1, 1, "a");
+	assert_count(0, 0, 2, 0);
+	ck_assert_str_eq(symbols_name(s, 1, 1), "a");
+	ck_assert(!symbols_want(s, 1, 1));
 	ck_assert_uint_eq(symbols_wanted(s, 0), 0);
 }
 END_TEST
@@ -203,6 +227,7 @@ int main(void)
 	tcase_set_timeout(t, 120);
 	tcase_add_test(t, a_frame_gets_its_name);
 	tcase_add_test(t, an_answer_is_final);
+	tcase_add_test(t, what_failed_can_be_wanted_again);
 	tcase_add_test(t, modules_take_turns);
 	tcase_add_test(t, no_module_no_name);
 	tcase_add_test(t, names_are_cut_and_shared);

@@ -26,8 +26,8 @@ struct intake_config {
 	/* A client asked for a dump (DUMP_REMAINING, DUMP_KERNELS): called for each such message, in the midst of taking
 	 * in; it must not drain the loop. */
 	void (*dump)(void *data);
-	/* A client defined a call site (number in the registry): its frames may want names. May be NULL. */
-	void (*sited)(void *data, uint32_t site, uint32_t process);
+	/* A client defined a call site (number in the registry): its frames may want names; see ring.h. May be NULL. */
+	void (*sited)(void *data, uint32_t site, const struct site_frame *frames, uint32_t process);
 	void *data;
 };
 

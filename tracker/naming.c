@@ -8,9 +8,9 @@
 #include <stdlib.h>
 
 #include "tracker/resolver.h"
-#include "tracker/site.h"
 
 struct user {
+	uint32_t module;  /* by which it knows the file; 0: nobody has used it */
 	uint32_t uid;
 	uint32_t gid;
 	int32_t pid;
@@ -28,7 +28,7 @@ static bool describe(void *data, uint32_t number, struct resolver_module *out)
 	const struct naming *n = data;
 	struct module_info module;
 
-	if (!registry_module_get(n->registry, number, &module))
+	if (!registry_module_get(n->registry, n->user[number].module, &module))
 		return false;
 	*out = (struct resolver_module){
 		.build_id = module.build_id,
@@ -88,7 +88,15 @@ const struct symbols *naming_symbols(const struct naming *n)
 	return n->symbols;
 }
 
-void naming_site(struct naming *n, uint32_t number, uint32_t process)
+/* Whether the process knows the file by a path that says where it is, or nobody does. */
+static bool knows_better(const struct naming *n, uint32_t number, uint32_t own)
+{
+	struct module_info module;
+
+	return !n->user[number].module || (registry_module_get(n->registry, own, &module) && module.path[0] == '/');
+}
+
+void naming_site(struct naming *n, uint32_t number, const struct site_frame *frames, uint32_t process)
 {
 	const struct process *p = registry_process(n->registry, process);
 	struct site_info site;
@@ -101,7 +109,8 @@ void naming_site(struct naming *n, uint32_t number, uint32_t process)
 
 		if (!module)
 			continue;
-		n->user[module] = (struct user){ p->uid, p->gid, p->pid };
+		if (knows_better(n, module, frames[i].module))
+			n->user[module] = (struct user){ frames[i].module, p->uid, p->gid, p->pid };
 		wanted |= symbols_want(n->symbols, module, site.frames[i].offset);
 	}
 	if (wanted)

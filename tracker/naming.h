@@ -3,9 +3,10 @@
  * naming.h - which frames want names: between the registry, which knows call sites, and the resolver, which finds
  * names.
  *
- * Remembers of each module on whose behalf it is looked at: the process that used it last in a call site, so that a
- * file that only its container can see is found as long as that lives, and nothing is read that its user could not
- * read.
+ * Remembers of each module where and on whose behalf it is looked at: the path by which the process knows it that used
+ * it last in a call site, and that process, so that a file that only its container can see is found as long as that
+ * lives, and nothing is read that its user could not read. What found no name is looked for again when the next process
+ * comes: it may have the same file (by its build id) where it can be read, or one with names.
  *
  * Owns the resolver and the names; borrows the registry. One per server.
  */
@@ -17,6 +18,7 @@
 #include "tracker/errlog.h"
 #include "tracker/loop.h"
 #include "tracker/registry.h"
+#include "tracker/site.h"
 #include "tracker/symbols.h"
 
 struct naming;
@@ -26,7 +28,8 @@ int naming_new(struct naming **np, struct loop *loop, struct registry *reg, stru
 void naming_free(struct naming *n);  /* NULL is allowed */
 
 const struct symbols *naming_symbols(const struct naming *n);
-/* A process has defined a call site: its frames want names. Cheap; the rest is done in turns of the loop. */
-void naming_site(struct naming *n, uint32_t site, uint32_t process);
+/* A process has defined a call site, whose modules it knows as those of `frames`: they want names. Cheap; the rest is
+ * done in turns of the loop. */
+void naming_site(struct naming *n, uint32_t site, const struct site_frame *frames, uint32_t process);
 
 #endif

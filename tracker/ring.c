@@ -212,7 +212,7 @@ static bool define_site(struct ring *r, uint32_t number, const uint8_t *bytes, s
 	}
 	word = registry_site(r->set->ingest->registry, head.method, head.truncated, frame, head.frames, r->uid);
 	if (word && r->set->sited)
-		r->set->sited(r->set->data, (uint32_t)word, r->owner.process);
+		r->set->sited(r->set->data, (uint32_t)word, frame, r->owner.process);
 	return number_set(&r->sites, number, (uint32_t)word);
 }
 

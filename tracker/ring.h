@@ -52,8 +52,9 @@ struct ring_set {
 	struct loop *loop;
 	struct ingest *ingest;
 	struct server_info *info;
-	/* A call site was defined by a ring of that process: its frames may want names. May be NULL. */
-	void (*sited)(void *data, uint32_t site, uint32_t process);
+	/* A call site was defined by a ring of that process: its frames may want names. `frames` are those of the site, with
+	 * the modules by which this process knows them: of the same build id, but perhaps at another path. May be NULL. */
+	void (*sited)(void *data, uint32_t site, const struct site_frame *frames, uint32_t process);
 	void *data;
 	struct loop_drainer drainer;
 	struct loop_source timer;

@@ -200,12 +200,27 @@ static void enqueue_frame(struct symbols *s, uint32_t number)
 	m->last = number + 1;
 }
 
+static bool want_again(struct symbols *s, struct frame *f)
+{
+	if (f->name != FAILED)
+		return false;
+	f->name = WANTED;
+	f->next = 0;
+	s->count.failed--;
+	s->count.wanted++;
+	enqueue_frame(s, (uint32_t)(f - s->frame));
+	return true;
+}
+
 bool symbols_want(struct symbols *s, uint32_t module, uint64_t offset)
 {
 	struct hash hash = frame_hash(s, module, offset);
+	struct frame *f = find_frame(s, module, offset);
 	uint32_t number = s->count.frames;
 
-	if (!module || module > SYMBOLS_MODULES || find_frame(s, module, offset) || number == SYMBOLS_FRAMES ||
+	if (f)
+		return want_again(s, f);
+	if (!module || module > SYMBOLS_MODULES || number == SYMBOLS_FRAMES ||
 	    index_insert(&s->by_frame, hash.home, hash.tag, number) < 0)
 		return false;
 	s->frame[number] = (struct frame){ .offset = offset, .module = module, .name = WANTED };

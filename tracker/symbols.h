@@ -3,8 +3,9 @@
  * symbols.h - the names of frames: what is known, what is wanted, and what cannot be found out.
  *
  * A frame is (module number, offset in the module), as in site.h. It is *wanted* once somebody has asked for its
- * name, *asked for* when the resolver has taken it up, and then has a name or has *failed*; it never goes back, and
- * nothing is forgotten, since module numbers keep their meaning as long as the server runs.
+ * name, *asked for* when the resolver has taken it up, and then has a name or has *failed*. A name is final; what has
+ * failed can be wanted again, since whoever comes next may have the file where it can be read. Nothing is forgotten:
+ * module numbers keep their meaning as long as the server runs.
  *
  * Bounded: SYMBOLS_FRAMES frames, SYMBOLS_POOL bytes of names, each different name stored once. What finds no room
  * stays without a name.
@@ -32,8 +33,8 @@ void symbols_free(struct symbols *s);  /* NULL is allowed */
 
 /* NULL: not known, or not yet. */
 const char *symbols_name(const struct symbols *s, uint32_t module, uint64_t offset);
-/* From now on this frame's name is wanted. false: nothing to do, because it is known, wanted or failed already, or
- * because there is no room. */
+/* From now on this frame's name is wanted, also if it has failed. false: nothing to do, because it is known, wanted or
+ * asked for already, or because there is no room. */
 bool symbols_want(struct symbols *s, uint32_t module, uint64_t offset);
 
 /* The modules of which frames are wanted, the one that has waited longest first: the next behind `after`, which is such
