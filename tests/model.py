@@ -50,16 +50,22 @@ class Totals:
 
 
 class Process:
-    __slots__ = ("pid", "uid", "ended", "events", "faults", "types", "total")
+    __slots__ = ("pid", "uid", "number", "ended", "later", "events", "faults", "types", "total")
 
-    def __init__(self, pid, uid):
+    def __init__(self, pid, uid, number):
         self.pid = pid
         self.uid = uid
+        self.number = number
         self.ended = False
+        self.later = None  # number of the next that comes when this one has ended
         self.events = 0
         self.faults = {"double_frees": 0, "unknown_frees": 0, "foreign_frees": 0}
         self.types = [Totals() for _ in TYPES]
         self.total = Totals()
+
+    def knew(self, other):
+        """Whether it was there when the other one was. (All of them have one parent here, and no children.)"""
+        return not other.ended or self.number < other.later
 
 
 class Buffer:
@@ -113,12 +119,13 @@ class Model:
         self.baseline = False
 
     def process(self, pid, uid=0):
-        p = Process(pid, uid)
+        p = Process(pid, uid, len(self.processes))
         self.processes.append(p)
         return p
 
     def exit(self, process):
         process.ended = True
+        process.later = len(self.processes)
 
     def all_live(self):
         return list(self.live.values())
@@ -265,6 +272,7 @@ class Model:
             return "double_free"
         # 3. somebody else's
         there = [self.live[k] for k in self.at.get((device, address), ())]
+        there = [b for b in there if owner.knew(b.owner)]
         same = [b for b in there if b.owner.uid == owner.uid]
         if len(same) == 1:
             c["foreign_frees"] += 1
@@ -274,7 +282,7 @@ class Model:
             c["foreign_frees"] += 1
             return "foreign_refused"
         # 4. another process of the same user freed one there
-        if any(p.uid == owner.uid for p in freed):
+        if any(p.uid == owner.uid and owner.knew(p) for p in freed):
             c["double_frees"] += 1
             return "double_free"
         # 5.
@@ -331,6 +339,9 @@ def self_test():
         for step, want in steps:
             if step[1] == "exit":
                 m.exit(people[step[0]])
+                continue
+            if step[1] == "comes":
+                people[step[0]] = m.process(104, 1)
                 continue
             who, kind, device, buffer_type, address, size = step
             got = m.message(people[who], dialect, kind, device, size, buffer_type, 0, address, 0)
@@ -403,6 +414,14 @@ def self_test():
         {"allocs_total": 1, "foreign_frees": 1}, [(0, 0, 16, 100, 1, 0)])
     run("foreign, of the ended", [(a0, "alloc"), (("a", "exit"), None), (("b", F, 0, 0, 16, 0), "foreign_free")],
         {"allocs_total": 1, "frees_total": 1, "foreign_frees": 1}, [])
+    later = (("d", "comes"), None)
+    run("not of who had ended before", [(a0, "alloc"), (("a", "exit"), None), later,
+                                        (("d", F, 0, 0, 16, 0), "unknown_free")],
+        {"allocs_total": 1, "unknown_frees": 1}, [(0, 0, 16, 100, 1, 0)])
+    run("no double free of who had ended before", [(a0, "alloc"), (("a", F, 0, 0, 16, 0), "free"),
+                                                   (("a", "exit"), None), later,
+                                                   (("d", F, 0, 0, 16, 0), "unknown_free")],
+        {"allocs_total": 1, "frees_total": 1, "unknown_frees": 1}, [])
     run("double before foreign", [(a0, "alloc"), (("a", F, 0, 0, 16, 0), "free"), (("b",) + a0[1:], "alloc"),
                                   (("a", F, 0, 0, 16, 0), "double_free")],
         {"allocs_total": 2, "frees_total": 1, "double_frees": 1}, [(0, 0, 16, 100, 1, 1)])

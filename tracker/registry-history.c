@@ -135,6 +135,18 @@ static bool owner_is_of(const struct registry *reg, uint32_t head, uint32_t uid)
 	return history_person_get(&reg->history, owner_of(reg, head), &owner) && owner.uid == uid;
 }
 
+/* Of a process that was forgotten nobody can tell who knew it. */
+static bool owner_is_family(const struct registry *reg, uint32_t head, const struct process *p)
+{
+	struct history_person owner;
+	uint32_t slot;
+
+	if (!history_person_get(&reg->history, owner_of(reg, head), &owner) || owner.uid != p->uid)
+		return false;
+	slot = registry_process_of(reg, owner.pid, owner.serial);
+	return slot != PROCESS_NONE && registry_process_knew(p, &reg->process[slot].p);
+}
+
 void registry_history_doubt(struct registry *reg, uint32_t process, unsigned device, uint64_t address)
 {
 	struct walk w = registry_walk(reg, device, address, UINT32_MAX);
@@ -160,7 +172,7 @@ enum freed_before registry_freed_before(const struct registry *reg, uint32_t pro
 			continue;
 		if (owner_of(reg, head) == p->serial)
 			return FREED_OWN;
-		if (owner_is_of(reg, head, p->uid))
+		if (found == FREED_NEVER && owner_is_family(reg, head, p))
 			found = FREED_FAMILY;
 	}
 	return found;

@@ -302,6 +302,11 @@ void registry_holding_release(struct registry *reg, uint32_t number);
 
 void registry_process_deinit(struct registry *reg);
 /* Forgets a process that holds nothing. */
+/* The slot of a process, or PROCESS_NONE. */
+uint32_t registry_process_of(const struct registry *reg, int32_t pid, uint32_t serial);
+/* Whether a process can have got to know what the other one allocated: they were there at the same time, or it is a
+ * parent or, as far as can be told, a child that was left behind. Only asks if that one has ended. */
+bool registry_process_knew(const struct process *p, const struct process *ended);
 void registry_process_forget(struct registry *reg, uint32_t slot);
 /* Keeps the list of forgettable processes right after something about `slot` has changed. */
 void registry_process_settle(struct registry *reg, uint32_t slot);

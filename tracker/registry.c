@@ -695,8 +695,10 @@ void registry_others(const struct registry *reg, uint32_t process, unsigned devi
 	struct buffer b;
 
 	*same_uid = *other_uid = 0;
-	while (*same_uid < 2 && registry_walk_next(reg, &w, &b)) {
-		if (b.process == process)
+	for (unsigned looked = 0; looked < REGISTRY_OTHERS && *same_uid < 2 && registry_walk_next(reg, &w, &b);
+	     looked++) {
+		if (b.process == process ||
+		    !registry_process_knew(&reg->process[process].p, &reg->process[b.process].p))
 			continue;
 		bool same = reg->process[b.process].p.uid == uid;
 		if (same ? !*same_uid : !*same_uid && !*other_uid)
