@@ -102,6 +102,8 @@ int output_check(const char *path)
 
 	if (r == 0 && t.exists && access(path, W_OK) < 0)
 		r = -errno;
+	if (r == 0 && t.exists && S_ISSOCK(t.st.st_mode))
+		r = -ENXIO;
 	if (r == 0 && !t.is_special) {
 		fd = open_beside(&t, &name);
 		if (fd >= 0) {

@@ -200,6 +200,16 @@ static size_t build_id(const ElfW(Phdr) *ph, size_t n, uintptr_t load, const uin
 	return 0;
 }
 
+/* What maps has behind the path of a file that was removed, or replaced. */
+static const char deleted[] = " (deleted)";
+
+static size_t without_deleted(const uint8_t *path, size_t length)
+{
+	const size_t n = sizeof(deleted) - 1;
+
+	return length > n && memcmp(path + length - n, deleted, n) == 0 ? length - n : length;
+}
+
 /* Where the file is from that is mapped at the address: length of its absolute path, or 0. */
 static size_t read_mapping_path(int fd, uintptr_t address, uint8_t *path, size_t max)
 {
@@ -214,7 +224,7 @@ static size_t read_mapping_path(int fd, uintptr_t address, uint8_t *path, size_t
 			if (!here)
 				here = maps_take(&m, text[i]) && address >= m.value[0] && address < m.value[1];
 			else if (text[i] == '\n')
-				return length;
+				return without_deleted(path, length);
 			/* Nothing in front of the path has a slash. */
 			else if ((length > 0 || text[i] == '/') && length < max)
 				path[length++] = (uint8_t)text[i];

@@ -4,8 +4,11 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "client/complain.h"
@@ -32,23 +35,26 @@ static void print_help(FILE *out)
 	fputs("\n'ttalloc COMMAND --help' says more; so does ttalloc(1).\n", out);
 }
 
-static int finish(int status)
-{
-	if (fflush(stdout) == 0 && !ferror(stdout))
-		return status;
-	perror("ttalloc: cannot write");
-	return CMD_FAILED;
-}
+static bool output_is_closed;
 
-/* What we open must not get the number of a standard stream that was closed: it would be written into. Nobody else sees
- * what takes the place, and it can be used as little. */
+/* What we open must not get the number of a standard stream that was closed: it would be written into. A socket that is
+ * connected to nobody takes the place: it cannot be read or written, nor opened by way of /dev/stdout. */
 static void occupy_standard_streams(void)
 {
 	int fd;
 
+	output_is_closed = fcntl(STDOUT_FILENO, F_GETFD) < 0 && errno == EBADF;
 	for (fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
 		if (fcntl(fd, F_GETFD) < 0 && errno == EBADF)
-			(void)!open("/dev/null", (fd == STDIN_FILENO ? O_WRONLY : O_RDONLY) | O_CLOEXEC);
+			(void)socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+}
+
+static int finish(int status)
+{
+	if (fflush(stdout) == 0 && !ferror(stdout))
+		return status;
+	complain("ttalloc", "cannot write", output_is_closed ? EBADF : errno);
+	return CMD_FAILED;
 }
 
 int main(int argc, char **argv)

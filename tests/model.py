@@ -50,22 +50,22 @@ class Totals:
 
 
 class Process:
-    __slots__ = ("pid", "uid", "number", "ended", "later", "events", "faults", "types", "total")
+    __slots__ = ("pid", "uid", "started", "ended", "ended_at", "events", "faults", "types", "total")
 
-    def __init__(self, pid, uid, number):
+    def __init__(self, pid, uid, started):
         self.pid = pid
         self.uid = uid
-        self.number = number
+        self.started = started
         self.ended = False
-        self.later = None  # number of the next that comes when this one has ended
+        self.ended_at = None
         self.events = 0
         self.faults = {"double_frees": 0, "unknown_frees": 0, "foreign_frees": 0}
         self.types = [Totals() for _ in TYPES]
         self.total = Totals()
 
-    def knew(self, other):
-        """Whether it was there when the other one was. (All of them have one parent here, and no children.)"""
-        return not other.ended or self.number < other.later
+    def met(self, other):
+        """Whether it was there when the other one was."""
+        return not other.ended or self.started <= other.ended_at
 
 
 class Buffer:
@@ -118,14 +118,14 @@ class Model:
         self.order = 0
         self.baseline = False
 
-    def process(self, pid, uid=0):
-        p = Process(pid, uid, len(self.processes))
+    def process(self, pid, uid=0, started=0):
+        p = Process(pid, uid, started)
         self.processes.append(p)
         return p
 
-    def exit(self, process):
+    def exit(self, process, when=0):
         process.ended = True
-        process.later = len(self.processes)
+        process.ended_at = when
 
     def all_live(self):
         return list(self.live.values())
@@ -272,7 +272,7 @@ class Model:
             return "double_free"
         # 3. somebody else's
         there = [self.live[k] for k in self.at.get((device, address), ())]
-        there = [b for b in there if owner.knew(b.owner)]
+        there = [b for b in there if owner.met(b.owner)]
         same = [b for b in there if b.owner.uid == owner.uid]
         if len(same) == 1:
             c["foreign_frees"] += 1
@@ -282,7 +282,7 @@ class Model:
             c["foreign_frees"] += 1
             return "foreign_refused"
         # 4. another process of the same user freed one there
-        if any(p.uid == owner.uid and owner.knew(p) for p in freed):
+        if any(p.uid == owner.uid and owner.met(p) for p in freed):
             c["double_frees"] += 1
             return "double_free"
         # 5.
@@ -338,10 +338,10 @@ def self_test():
         people = {n: m.process(i + 100, uid) for i, (n, uid) in enumerate((("a", 1), ("b", 1), ("c", 1), ("x", 2)))}
         for step, want in steps:
             if step[1] == "exit":
-                m.exit(people[step[0]])
+                m.exit(people[step[0]], 5)
                 continue
             if step[1] == "comes":
-                people[step[0]] = m.process(104, 1)
+                people[step[0]] = m.process(104, 1, 6)
                 continue
             who, kind, device, buffer_type, address, size = step
             got = m.message(people[who], dialect, kind, device, size, buffer_type, 0, address, 0)

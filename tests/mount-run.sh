@@ -306,6 +306,14 @@ PYTHON
 "$TTALLOC" run --report - true >&- 2>"$T/err"
 eq "a closed standard output: exit status" 125 $?
 says '^ttalloc: cannot write: Bad file descriptor$'
+"$TTALLOC" run --report /dev/stdout sh -c "$touch_it" >&- 2>"$T/err"
+eq "a closed standard output by its name: exit status" 125 $?
+says '^ttalloc run: /dev/stdout: '
+"$TTALLOC" run --baseline /dev/stdin sh -c "$touch_it" <&- 2>"$T/err"
+eq "a closed standard input: exit status" 125 $?
+eq "closed streams: the command did not run" no "$([ -e "$T/it-ran" ] && echo yes || echo no)"
+"$TTALLOC" analyze /dev/stdin <&- >"$T/out" 2>"$T/err"
+eq "a closed standard input to analyze: exit status" 125 $?
 gone='trap "" PIPE; while echo more; do :; done 2>/dev/null; exit 3'
 { "$TTALLOC" run sh -c "$gone" 2>&1; echo $? >"$T/status"; } | true
 eq "standard error and output of whom nobody reads: exit status" 3 "$(cat "$T/status")"

@@ -289,13 +289,14 @@ def concurrent(args, mount, report):
     model = Model()
     for slot, its in lives.items():
         for run, got in its:
-            process = model.process(run.pid, os.getuid())
+            started, over = times(mount, run.pid)
+            process = model.process(run.pid, os.getuid(), started)
             source = Life(args.seed, slot, run.number, run.dialect).events()
             for _ in range(got):
                 kind, device, size, buffer_type, address, when = next(source)
                 model.message(process, run.dialect, kind, device, size, buffer_type, run.pid, address, when)
             if run.plan != "stay":
-                model.exit(process)
+                model.exit(process, over)
     report.eq("all events were sent", args.processes * args.events, model.counters["events_total"])
     for name in ("refs_total", "resized_total", "unrefs_total", "double_frees", "unknown_frees", "ambiguous_frees",
                  "rerouted_frees", "refused_events"):
@@ -324,6 +325,12 @@ def concurrent(args, mount, report):
     report.eq("clean dead: allocs", [], mount.allocs())
 
 
+def times(mount, pid):
+    """When the server says that a process was started and has ended, in us: who can have met whom is up to that."""
+    status = mount.keyed("pids", str(pid), "status")
+    return [None if status[key] == "-" else int(status[key].replace(".", "")) for key in ("started", "ended")]
+
+
 def serial(args, mount, report):
     rng = random.Random(args.seed)
     model = Model()
@@ -333,7 +340,7 @@ def serial(args, mount, report):
     def arrive(i):
         uid = other if i % 4 == 3 else os.getuid()
         person = Remote(args.socket, rng.choice(ttsend.DIALECTS), uid)
-        return [person, model.process(person.pid, uid)]
+        return [person, model.process(person.pid, uid, None)]
 
     seen = {}
     commands = random.Random(args.seed)
@@ -348,7 +355,8 @@ def serial(args, mount, report):
                 person.kill()
             else:
                 person.end()
-            model.exit(process)
+            mount.barrier()
+            model.exit(process, times(mount, person.pid)[1])
             people[i] = arrive(i)
             mount.barrier()
             continue
@@ -367,6 +375,8 @@ def serial(args, mount, report):
             event = (ttsend.FREE, device, 0, 0, address, 0)
         person.send(*event)
         mount.barrier()
+        if process.started is None:
+            process.started = times(mount, person.pid)[0]
         what = model.message(process, person.dialect, *event[:4], person.pid, *event[4:])
         seen[what] = seen.get(what, 0) + 1
         if n % 97 == 0:

@@ -277,6 +277,25 @@ START_TEST(each_event_says_where_it_was)
 }
 END_TEST
 
+/* A double free is told where the sender can have to do with it, not with whoever freed there last. */
+START_TEST(a_double_free_is_told_with_who_was_met)
+{
+	uint32_t parent = util_process(u, 1, 7, "parent"), stranger = util_process(u, 2, 7, "stranger"), child;
+	struct process_identity id = { .pid = 3, .uid = 7, .started = UTIL_NOW + 1, .comm = "child" };
+
+	util_alloc_at(u, parent, 0, BUFFER_DRAM, 4, 64, 0, 0);
+	release_at(parent, 4, 0);
+	util_alloc_at(u, stranger, 0, BUFFER_L1, 4, 64, 0, 0);
+	release_at(stranger, 4, 0);
+	registry_process_end(u->reg, stranger, UTIL_NOW);
+	ck_assert_int_eq(registry_process_add(u->reg, &id, u->now, &child), 0);
+	release_at(child, 4, 0);
+	ck_assert_uint_eq(registry_counters(u->reg)->double_frees, 1);
+	ck_assert_ptr_nonnull(strstr(history(BUFFER_DRAM, 4), " double_free:"));
+	ck_assert_ptr_null(strstr(history(BUFFER_L1, 4), " double_free:"));
+}
+END_TEST
+
 /* More pairs than a user has, who is not root. Returns how many. */
 static uint32_t use_up_pairs(uint32_t process)
 {
@@ -525,7 +544,7 @@ START_TEST(who_an_owner_was_is_unknown_after_a_million)
 	ck_assert_uint_le(history_events_size(8), sizeof(events));
 	ck_assert_int_eq(index_init(&index), 0);
 	history_init(&h, &index, 1, 8, 10, heads, events, persons, &dropped);
-	history_person_add(&h, &(struct history_person){ 5, 77, 1000 });
+	history_person_add(&h, &(struct history_person){ 5, 77, 1000, 0 });
 	head = history_live(&h, 0, &id, &life);
 	ck_assert_uint_ne(head, 0);
 	ck_assert(history_each(&h, head, &pos, &got));
@@ -533,19 +552,19 @@ START_TEST(who_an_owner_was_is_unknown_after_a_million)
 	ck_assert_uint_eq(got.time, 10);
 	ck_assert(!history_each(&h, head, &pos, &got));
 	ck_assert(history_person_get(&h, 5, &person) && person.uid == 1000);
-	history_person_add(&h, &(struct history_person){ 5 + HISTORY_PERSONS, 99, 2000 });
+	history_person_add(&h, &(struct history_person){ 5 + HISTORY_PERSONS, 99, 2000, 0 });
 	ck_assert(!history_person_get(&h, 5, &person));
 	pos = 0;
 	ck_assert(history_each(&h, head, &pos, &got));
 	ck_assert_int_eq(got.pid, 0);
 	/* One that another pid had would be told with the wrong one in the short form. */
 	id.address = 2;
-	history_person_add(&h, &(struct history_person){ 5, 78, 1000 });
+	history_person_add(&h, &(struct history_person){ 5, 78, 1000, 0 });
 	head = history_live(&h, 0, &id, &life);
 	pos = 0;
 	ck_assert(history_each(&h, head, &pos, &got));
 	ck_assert_int_eq(got.pid, 77);
-	history_person_add(&h, &(struct history_person){ 5 + HISTORY_PERSONS, 99, 2000 });
+	history_person_add(&h, &(struct history_person){ 5 + HISTORY_PERSONS, 99, 2000, 0 });
 	id.address = 1;
 	head = 1;
 	/* Another life of that owner says its pid itself. */
@@ -599,6 +618,7 @@ int main(void)
 	tcase_add_test(t, what_a_life_costs);
 	tcase_add_test(t, a_forgotten_life_makes_the_next_free_unsure);
 	tcase_add_test(t, each_event_says_where_it_was);
+	tcase_add_test(t, a_double_free_is_told_with_who_was_met);
 	tcase_add_test(t, a_user_has_half_of_the_pairs);
 	tcase_add_test(t, reset_gives_pairs_back);
 	tcase_add_test(t, reset_forgets_the_last_pair);

@@ -120,7 +120,7 @@ static void set_module(uint32_t number, const char *path)
 
 static void want(uint32_t number, uint64_t offset)
 {
-	if (symbols_want(symbols, number, offset))
+	if (symbols_want(symbols, number, offset, 1))
 		resolver_kick(resolver);
 }
 

@@ -44,18 +44,18 @@ static void ask_one(uint32_t module, uint64_t offset)
 START_TEST(a_frame_gets_its_name)
 {
 	ck_assert_ptr_null(symbols_name(s, 3, 0x1234));
-	ck_assert(symbols_want(s, 3, 0x1234));
+	ck_assert(symbols_want(s, 3, 0x1234, 1));
 	assert_count(1, 0, 0, 0);
-	ck_assert(!symbols_want(s, 3, 0x1234));
+	ck_assert(!symbols_want(s, 3, 0x1234, 1));
 	ck_assert_ptr_null(symbols_name(s, 3, 0x1234));
 	ask_one(3, 0x1234);
 	assert_count(0, 1, 0, 0);
-	ck_assert(!symbols_want(s, 3, 0x1234));
+	ck_assert(!symbols_want(s, 3, 0x1234, 1));
 	ck_assert_ptr_null(symbols_name(s, 3, 0x1234));
 	symbols_add(s, 3, 0x1234, "main@a.c:7");
 	assert_count(0, 0, 1, 0);
 	ck_assert_str_eq(symbols_name(s, 3, 0x1234), "main@a.c:7");
-	ck_assert(!symbols_want(s, 3, 0x1234));
+	ck_assert(!symbols_want(s, 3, 0x1234, 1));
 	ck_assert_ptr_null(symbols_name(s, 4, 0x1234));
 	ck_assert_ptr_null(symbols_name(s, 3, 0x1235));
 }
@@ -63,7 +63,7 @@ END_TEST
 
 START_TEST(an_answer_is_final)
 {
-	ck_assert(symbols_want(s, 1, 1));
+	ck_assert(symbols_want(s, 1, 1, 1));
 	symbols_add(s, 1, 1, "too early");
 	assert_count(1, 0, 0, 0);
 	symbols_add(s, 1, 2, "nobody asked");
@@ -73,7 +73,7 @@ START_TEST(an_answer_is_final)
 	assert_count(0, 0, 0, 1);
 	symbols_add(s, 1, 1, "too late");
 	ck_assert_ptr_null(symbols_name(s, 1, 1));
-	ck_assert(symbols_want(s, 1, 3));
+	ck_assert(symbols_want(s, 1, 3, 1));
 	ask_one(1, 3);
 	symbols_add(s, 1, 3, "");
 	assert_count(0, 0, 0, 2);
@@ -82,28 +82,58 @@ START_TEST(an_answer_is_final)
 }
 END_TEST
 
-START_TEST(what_failed_can_be_wanted_again)
+START_TEST(what_failed_is_looked_for_elsewhere)
 {
-	uint64_t got[3];
-
-	ck_assert(symbols_want(s, 1, 1));
+	ck_assert(symbols_want(s, 1, 1, 1));
 	ask_one(1, 1);
-	ck_assert(symbols_want(s, 1, 2));
 	symbols_add(s, 1, 1, NULL);
-	assert_count(1, 0, 0, 1);
-	/* It goes to the end of the row. */
-	ck_assert(symbols_want(s, 1, 1));
-	ck_assert(!symbols_want(s, 1, 1));
-	assert_count(2, 0, 0, 0);
-	ck_assert_uint_eq(symbols_ask(s, 1, got, 3), 2);
-	ck_assert_uint_eq(got[0], 2);
-	ck_assert_uint_eq(got[1], 1);
-	symbols_add(s, 1, 2, "b");
+	ck_assert(!symbols_want(s, 1, 1, 1));
+	assert_count(0, 0, 0, 1);
+	ck_assert(symbols_want(s, 1, 1, 2));
+	ck_assert(!symbols_want(s, 1, 1, 2));
+	assert_count(1, 0, 0, 0);
+	ck_assert_uint_eq(symbols_wanted_by(s, 1), 2);
+	/* While it is looked for there, it is wanted by two others: the later one is next. */
+	ask_one(1, 1);
+	ck_assert_uint_eq(symbols_wanted_by(s, 1), 0);
+	ck_assert(!symbols_want(s, 1, 1, 3));
+	ck_assert(!symbols_want(s, 1, 1, SYMBOLS_MODULES));
+	symbols_add(s, 1, 1, NULL);
+	assert_count(1, 0, 0, 0);
+	ck_assert_uint_eq(symbols_wanted(s, 0), 1);
+	ck_assert_uint_eq(symbols_wanted_by(s, 1), SYMBOLS_MODULES);
+	ask_one(1, 1);
+	ck_assert(!symbols_want(s, 1, 1, 3));
 	symbols_add(s, 1, 1, "a");
-	assert_count(0, 0, 2, 0);
+	assert_count(0, 0, 1, 0);
 	ck_assert_str_eq(symbols_name(s, 1, 1), "a");
-	ck_assert(!symbols_want(s, 1, 1));
+	ck_assert(!symbols_want(s, 1, 1, 2));
+	ck_assert(!symbols_want(s, 1, 2, 0));
+	ck_assert(!symbols_want(s, 1, 2, SYMBOLS_MODULES + 1));
 	ck_assert_uint_eq(symbols_wanted(s, 0), 0);
+}
+END_TEST
+
+/* Who wants a frame first, has it looked for where he has it, whoever comes in between. */
+START_TEST(frames_are_asked_for_by_one_at_a_time)
+{
+	uint64_t got[4];
+
+	ck_assert(symbols_want(s, 1, 1, 7));
+	ck_assert(symbols_want(s, 1, 2, 7));
+	ck_assert(symbols_want(s, 1, 3, 8));
+	ck_assert(!symbols_want(s, 1, 1, 8));
+	ck_assert_uint_eq(symbols_wanted_by(s, 1), 7);
+	ck_assert_uint_eq(symbols_ask(s, 1, got, 4), 2);
+	ck_assert_uint_eq(got[0], 1);
+	ck_assert_uint_eq(got[1], 2);
+	ck_assert_uint_eq(symbols_wanted_by(s, 1), 8);
+	symbols_add(s, 1, 1, NULL);
+	symbols_add(s, 1, 2, NULL);
+	assert_count(2, 0, 0, 1);
+	ck_assert_uint_eq(symbols_ask(s, 1, got, 4), 2);
+	ck_assert_uint_eq(got[0], 3);
+	ck_assert_uint_eq(got[1], 1);
 }
 END_TEST
 
@@ -112,9 +142,9 @@ START_TEST(modules_take_turns)
 	uint64_t got[8];
 
 	for (uint64_t i = 0; i < 5; i++)
-		ck_assert(symbols_want(s, 7, i));
-	ck_assert(symbols_want(s, 2, 100));
-	ck_assert(symbols_want(s, 9, 200));
+		ck_assert(symbols_want(s, 7, i, 1));
+	ck_assert(symbols_want(s, 2, 100, 1));
+	ck_assert(symbols_want(s, 9, 200, 1));
 	ck_assert_uint_eq(symbols_wanted(s, 0), 7);
 	ck_assert_uint_eq(symbols_wanted(s, 7), 2);
 	ck_assert_uint_eq(symbols_wanted(s, 2), 9);
@@ -127,12 +157,12 @@ START_TEST(modules_take_turns)
 	/* one in the middle, then the last */
 	ask_one(9, 200);
 	ck_assert_uint_eq(symbols_wanted(s, 2), 7);
-	ck_assert(symbols_want(s, 7, 5));
+	ck_assert(symbols_want(s, 7, 5, 1));
 	ck_assert_uint_eq(symbols_ask(s, 7, got, 8), 4);
 	for (uint64_t i = 0; i < 4; i++)
 		ck_assert_uint_eq(got[i], i + 2);
 	ck_assert_uint_eq(symbols_wanted(s, 2), 0);
-	ck_assert(symbols_want(s, 9, 201));
+	ck_assert(symbols_want(s, 9, 201, 1));
 	ck_assert_uint_eq(symbols_wanted(s, 2), 9);
 	ask_one(2, 100);
 	ask_one(9, 201);
@@ -146,9 +176,9 @@ END_TEST
 
 START_TEST(no_module_no_name)
 {
-	ck_assert(!symbols_want(s, 0, 1));
-	ck_assert(!symbols_want(s, SYMBOLS_MODULES + 1, 1));
-	ck_assert(symbols_want(s, SYMBOLS_MODULES, UINT64_MAX));
+	ck_assert(!symbols_want(s, 0, 1, 1));
+	ck_assert(!symbols_want(s, SYMBOLS_MODULES + 1, 1, 1));
+	ck_assert(symbols_want(s, SYMBOLS_MODULES, UINT64_MAX, 1));
 	ask_one(SYMBOLS_MODULES, UINT64_MAX);
 	symbols_add(s, SYMBOLS_MODULES, UINT64_MAX, "last");
 	ck_assert_str_eq(symbols_name(s, SYMBOLS_MODULES, UINT64_MAX), "last");
@@ -163,7 +193,7 @@ START_TEST(names_are_cut_and_shared)
 	memset(name, 'x', sizeof(name) - 1);
 	name[sizeof(name) - 1] = '\0';
 	for (uint64_t i = 0; i < 3; i++)
-		symbols_want(s, 1, i);
+		symbols_want(s, 1, i, 1);
 	ck_assert_uint_eq(symbols_ask(s, 1, (uint64_t[8]){ 0 }, 8), 3);
 	symbols_add(s, 1, 0, name);
 	name[SYMBOLS_NAME_MAX] = '\0';
@@ -193,9 +223,9 @@ START_TEST(no_room)
 	uint32_t wanted = 0, right = 0;
 
 	for (uint32_t i = 0; i < SYMBOLS_FRAMES; i++)
-		wanted += symbols_want(s, 1 + i % 1000, i);
+		wanted += symbols_want(s, 1 + i % 1000, i, 1);
 	ck_assert_uint_eq(wanted, SYMBOLS_FRAMES);
-	ck_assert(!symbols_want(s, 1, SYMBOLS_FRAMES));
+	ck_assert(!symbols_want(s, 1, SYMBOLS_FRAMES, 1));
 	assert_count(SYMBOLS_FRAMES, 0, 0, 0);
 	for (uint32_t i = 0; i < fit + 1000; i++) {
 		uint32_t module = symbols_wanted(s, 0);
@@ -227,7 +257,8 @@ int main(void)
 	tcase_set_timeout(t, 120);
 	tcase_add_test(t, a_frame_gets_its_name);
 	tcase_add_test(t, an_answer_is_final);
-	tcase_add_test(t, what_failed_can_be_wanted_again);
+	tcase_add_test(t, what_failed_is_looked_for_elsewhere);
+	tcase_add_test(t, frames_are_asked_for_by_one_at_a_time);
 	tcase_add_test(t, modules_take_turns);
 	tcase_add_test(t, no_module_no_name);
 	tcase_add_test(t, names_are_cut_and_shared);

@@ -138,10 +138,10 @@ static void world_sites(struct world *w)
 	w->site[4] = registry_site(reg, 77, false, &frame[2], 1, 1000);
 	w->tag[1] = define_tag(w, "layer 0/attn%");
 	w->tag[2] = define_tag(w, "train");
-	symbols_want(w->symbols, lib, 0x1234);
+	symbols_want(w->symbols, lib, 0x1234, 1);
 	ck_assert_uint_eq(symbols_ask(w->symbols, lib, &(uint64_t){ 0 }, 1), 1);
 	symbols_add(w->symbols, lib, 0x1234, "tt::Buffer::create(int, int)");
-	symbols_want(w->symbols, app, 0x10);
+	symbols_want(w->symbols, app, 0x10, 1);
 }
 
 static void world_events(struct world *w)

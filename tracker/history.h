@@ -42,6 +42,7 @@ struct history_person {
 	uint32_t serial;
 	int32_t pid;
 	uint32_t uid;
+	uint32_t slot;  /* where it was; another one may be there by now */
 };
 
 struct history_event {

@@ -10,7 +10,6 @@
 #include "tracker/resolver.h"
 
 struct user {
-	uint32_t module;  /* by which it knows the file; 0: nobody has used it */
 	uint32_t uid;
 	uint32_t gid;
 	int32_t pid;
@@ -28,7 +27,8 @@ static bool describe(void *data, uint32_t number, struct resolver_module *out)
 	const struct naming *n = data;
 	struct module_info module;
 
-	if (!registry_module_get(n->registry, n->user[number].module, &module))
+	number = symbols_wanted_by(n->symbols, number);
+	if (!registry_module_get(n->registry, number, &module))
 		return false;
 	*out = (struct resolver_module){
 		.build_id = module.build_id,
@@ -88,14 +88,6 @@ const struct symbols *naming_symbols(const struct naming *n)
 	return n->symbols;
 }
 
-/* Whether the process knows the file by a path that says where it is, or nobody does. */
-static bool knows_better(const struct naming *n, uint32_t number, uint32_t own)
-{
-	struct module_info module;
-
-	return !n->user[number].module || (registry_module_get(n->registry, own, &module) && module.path[0] == '/');
-}
-
 void naming_site(struct naming *n, uint32_t number, const struct site_frame *frames, uint32_t process)
 {
 	const struct process *p = registry_process(n->registry, process);
@@ -105,13 +97,12 @@ void naming_site(struct naming *n, uint32_t number, const struct site_frame *fra
 	if (!registry_site_get(n->registry, number, &site))
 		return;
 	for (unsigned i = 0; i < site.n; i++) {
-		uint32_t module = site.frames[i].module;
+		uint32_t module = site.frames[i].module, own = frames[i].module;
 
-		if (!module)
+		if (!module || !own)
 			continue;
-		if (knows_better(n, module, frames[i].module))
-			n->user[module] = (struct user){ frames[i].module, p->uid, p->gid, p->pid };
-		wanted |= symbols_want(n->symbols, module, site.frames[i].offset);
+		n->user[own] = (struct user){ p->uid, p->gid, p->pid };
+		wanted |= symbols_want(n->symbols, module, site.frames[i].offset, own);
 	}
 	if (wanted)
 		resolver_kick(n->resolver);

@@ -3,10 +3,10 @@
  * naming.h - which frames want names: between the registry, which knows call sites, and the resolver, which finds
  * names.
  *
- * Remembers of each module where and on whose behalf it is looked at: the path by which the process knows it that used
- * it last in a call site, and that process, so that a file that only its container can see is found as long as that
- * lives, and nothing is read that its user could not read. What found no name is looked for again when the next process
- * comes: it may have the same file (by its build id) where it can be read, or one with names.
+ * Remembers of each module on whose behalf it is looked at: the process that used it last in a call site, so that a
+ * file that only its container can see is found as long as that lives, and nothing is read that its user could not
+ * read. What found no name is looked for again when a process comes that has the same file (by its build id) at another
+ * path: it may be readable there, or have names.
  *
  * Owns the resolver and the names; borrows the registry. One per server.
  */

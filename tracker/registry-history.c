@@ -135,16 +135,15 @@ static bool owner_is_of(const struct registry *reg, uint32_t head, uint32_t uid)
 	return history_person_get(&reg->history, owner_of(reg, head), &owner) && owner.uid == uid;
 }
 
-/* Of a process that was forgotten nobody can tell who knew it. */
-static bool owner_is_family(const struct registry *reg, uint32_t head, const struct process *p)
+/* Of a process that was forgotten nobody can tell when it ended. */
+static bool owner_was_met(const struct registry *reg, uint32_t head, const struct process *p)
 {
 	struct history_person owner;
-	uint32_t slot;
 
 	if (!history_person_get(&reg->history, owner_of(reg, head), &owner) || owner.uid != p->uid)
 		return false;
-	slot = registry_process_of(reg, owner.pid, owner.serial);
-	return slot != PROCESS_NONE && registry_process_knew(p, &reg->process[slot].p);
+	return reg->process[owner.slot].p.serial == owner.serial &&
+	       registry_process_met(p, &reg->process[owner.slot].p);
 }
 
 void registry_history_doubt(struct registry *reg, uint32_t process, unsigned device, uint64_t address)
@@ -157,8 +156,8 @@ void registry_history_doubt(struct registry *reg, uint32_t process, unsigned dev
 			reg->history.head[head].key.unsure = 1;
 }
 
-/* A head that a live buffer carries needs no look: its owner has something to free there, and so has any other process
- * of its user. */
+/* A head that a live buffer carries needs no look: its owner has something to free there, and so has whoever of its user
+ * has met it. */
 enum freed_before registry_freed_before(const struct registry *reg, uint32_t process, unsigned device,
 					uint64_t address, unsigned types)
 {
@@ -172,7 +171,7 @@ enum freed_before registry_freed_before(const struct registry *reg, uint32_t pro
 			continue;
 		if (owner_of(reg, head) == p->serial)
 			return FREED_OWN;
-		if (found == FREED_NEVER && owner_is_family(reg, head, p))
+		if (found == FREED_NEVER && owner_was_met(reg, head, p))
 			found = FREED_FAMILY;
 	}
 	return found;
@@ -191,7 +190,9 @@ static uint32_t head_of_free(const struct registry *reg, uint32_t process, unsig
 
 	while ((head = head_next(reg, &w)) != 0) {
 		bool own = owner_of(reg, head) == p->serial;
-		if ((freed && !history_frees(h, head)) || (!own && (best_own || !owner_is_of(reg, head, p->uid))))
+		if (freed && (!history_frees(h, head) || (!own && !owner_was_met(reg, head, p))))
+			continue;
+		if (!own && (best_own || !owner_is_of(reg, head, p->uid)))
 			continue;
 		if (!best || (own && !best_own) || history_time(h, head) >= history_time(h, best))
 			best = head;

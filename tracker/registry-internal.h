@@ -301,12 +301,12 @@ void registry_holding_release(struct registry *reg, uint32_t number);
 /* ---- registry-process.c ---- */
 
 void registry_process_deinit(struct registry *reg);
+/* Whether a process can have to do with what the other one allocated and freed: not when it was started after that one
+ * had ended. (It can be a child of a child that was left behind, but that is rarer than addresses that come again from
+ * run to run.) When it was started is known to 10 ms, the end as soon as the server has seen it; in between, and when
+ * it is not known at all, they may have met. */
+bool registry_process_met(const struct process *p, const struct process *ended);
 /* Forgets a process that holds nothing. */
-/* The slot of a process, or PROCESS_NONE. */
-uint32_t registry_process_of(const struct registry *reg, int32_t pid, uint32_t serial);
-/* Whether a process can have got to know what the other one allocated: they were there at the same time, or it is a
- * parent or, as far as can be told, a child that was left behind. Only asks if that one has ended. */
-bool registry_process_knew(const struct process *p, const struct process *ended);
 void registry_process_forget(struct registry *reg, uint32_t slot);
 /* Keeps the list of forgettable processes right after something about `slot` has changed. */
 void registry_process_settle(struct registry *reg, uint32_t slot);

@@ -41,34 +41,9 @@ uint32_t registry_process_find(const struct registry *reg, int32_t pid)
 	return e ? e->slot : PROCESS_NONE;
 }
 
-uint32_t registry_process_of(const struct registry *reg, int32_t pid, uint32_t serial)
+bool registry_process_met(const struct process *p, const struct process *ended)
 {
-	uint32_t slot = registry_process_find(reg, pid);
-
-	while (slot != PROCESS_NONE && reg->process[slot].p.serial != serial)
-		slot = reg->process[slot].p.older ? reg->process[slot].p.older - 1 : PROCESS_NONE;
-	return slot;
-}
-
-/* How far above the process that pid is; -1 = it is not. */
-static int above(const struct process *p, int32_t pid)
-{
-	for (int i = 0; i < PROCESS_ANCESTORS && p->ancestors[i]; i++)
-		if (p->ancestors[i] == pid)
-			return i;
-	return -1;
-}
-
-bool registry_process_knew(const struct process *p, const struct process *ended)
-{
-	int adopter;
-
-	if (!ended->ended || (int32_t)(p->serial - ended->later) < 0 || above(ended, p->pid) >= 0)
-		return true;
-	/* A child whose parent ends goes to one that is above that. What has the same parent as the ended one is no child
-	 * of it, but for init's, of whom that cannot be told. */
-	adopter = p->started && p->started <= ended->ended_at ? above(ended, p->ancestors[0]) : -1;
-	return adopter > 0 || (adopter == 0 && p->ancestors[0] == 1);
+	return !ended->ended || p->started <= ended->ended_at;
 }
 
 uint32_t registry_process_next(const struct registry *reg, uint32_t slot)
@@ -270,7 +245,7 @@ int registry_process_add(struct registry *reg, const struct process_identity *id
 			reg->free_processes = slot + 1;
 			return r;
 		}
-		history_person_add(&reg->history, &(struct history_person){ s->p.serial, id->pid, id->uid });
+		history_person_add(&reg->history, &(struct history_person){ s->p.serial, id->pid, id->uid, slot });
 		reg->processes++;
 		reg->version++;
 	}
@@ -338,7 +313,6 @@ bool registry_process_end(struct registry *reg, uint32_t slot, uint64_t now)
 		return false;
 	p->ended = true;
 	p->ended_at = now;
-	p->later = reg->serial + 1;
 	registry_suspect_end(reg, p);
 	reg->version++;
 	registry_process_settle(reg, slot);

@@ -695,10 +695,9 @@ void registry_others(const struct registry *reg, uint32_t process, unsigned devi
 	struct buffer b;
 
 	*same_uid = *other_uid = 0;
-	for (unsigned looked = 0; looked < REGISTRY_OTHERS && *same_uid < 2 && registry_walk_next(reg, &w, &b);
-	     looked++) {
+	while (*same_uid < 2 && registry_walk_next(reg, &w, &b)) {
 		if (b.process == process ||
-		    !registry_process_knew(&reg->process[process].p, &reg->process[b.process].p))
+		    !registry_process_met(&reg->process[process].p, &reg->process[b.process].p))
 			continue;
 		bool same = reg->process[b.process].p.uid == uid;
 		if (same ? !*same_uid : !*same_uid && !*other_uid)

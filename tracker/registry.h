@@ -128,7 +128,6 @@ struct process {
 	uint64_t started;
 	uint64_t connected;    /* first connection */
 	uint64_t ended_at;
-	uint32_t later;        /* the serials of those that came when it had ended begin with that */
 	uint64_t events;
 	uint64_t lost;
 	struct process_faults faults;
@@ -340,10 +339,8 @@ size_t registry_own(const struct registry *reg, uint32_t process, unsigned devic
 #define REGISTRY_REROUTE_DEVICES 64
 size_t registry_own_elsewhere(const struct registry *reg, uint32_t process, unsigned device, uint64_t address,
 			      unsigned types, struct buffer *out);
-/* Live buffers there of other processes, but not of those that had ended before this one came, unless it may be of their
- * family (registry-process.c): *same_uid and *other_uid count them (at most 2 each are looked for, among the
- * REGISTRY_OTHERS oldest); *out is one of the same uid, or else one of another uid. */
-#define REGISTRY_OTHERS 256
+/* Live buffers there of other processes, but not of those that had ended when this one was started: *same_uid and
+ * *other_uid count them (at most 2 each are looked for); *out is one of the same uid, or else one of another uid. */
 void registry_others(const struct registry *reg, uint32_t process, unsigned device, uint64_t address, unsigned types,
 		     unsigned *same_uid, unsigned *other_uid, struct buffer *out);
 

@@ -23,7 +23,10 @@ struct frame {
 	uint32_t module;
 	uint32_t name;  /* where in the pool, or one of the above */
 	uint32_t next;  /* of the wanted ones of its module; a frame's number + 1, 0 = it is the last */
+	uint16_t by;    /* where it is looked for, or was in vain */
+	uint16_t again; /* where it was wanted meanwhile; 0 = nowhere else */
 };
+static_assert(SYMBOLS_MODULES <= UINT16_MAX, "a module number is 16 bits");
 
 struct module {
 	uint32_t first, last;  /* wanted frames; as above */
@@ -200,34 +203,50 @@ static void enqueue_frame(struct symbols *s, uint32_t number)
 	m->last = number + 1;
 }
 
-static bool want_again(struct symbols *s, struct frame *f)
+static void want(struct symbols *s, struct frame *f, uint16_t by)
 {
-	if (f->name != FAILED)
-		return false;
 	f->name = WANTED;
+	f->by = by;
+	f->again = 0;
 	f->next = 0;
-	s->count.failed--;
 	s->count.wanted++;
 	enqueue_frame(s, (uint32_t)(f - s->frame));
+}
+
+static bool want_again(struct symbols *s, struct frame *f, uint16_t by)
+{
+	if (f->name >= NAMES || f->by == by)
+		return false;
+	if (f->name != FAILED) {
+		f->again = by;
+		return false;
+	}
+	s->count.failed--;
+	want(s, f, by);
 	return true;
 }
 
-bool symbols_want(struct symbols *s, uint32_t module, uint64_t offset)
+bool symbols_want(struct symbols *s, uint32_t module, uint64_t offset, uint32_t by)
 {
 	struct hash hash = frame_hash(s, module, offset);
 	struct frame *f = find_frame(s, module, offset);
 	uint32_t number = s->count.frames;
 
-	if (f)
-		return want_again(s, f);
-	if (!module || module > SYMBOLS_MODULES || number == SYMBOLS_FRAMES ||
-	    index_insert(&s->by_frame, hash.home, hash.tag, number) < 0)
+	if (!module || module > SYMBOLS_MODULES || !by || by > SYMBOLS_MODULES)
 		return false;
-	s->frame[number] = (struct frame){ .offset = offset, .module = module, .name = WANTED };
+	if (f)
+		return want_again(s, f, (uint16_t)by);
+	if (number == SYMBOLS_FRAMES || index_insert(&s->by_frame, hash.home, hash.tag, number) < 0)
+		return false;
+	s->frame[number] = (struct frame){ .offset = offset, .module = module };
 	s->count.frames++;
-	s->count.wanted++;
-	enqueue_frame(s, number);
+	want(s, &s->frame[number], (uint16_t)by);
 	return true;
+}
+
+uint32_t symbols_wanted_by(const struct symbols *s, uint32_t module)
+{
+	return s->module[module].first ? s->frame[s->module[module].first - 1].by : 0;
 }
 
 uint32_t symbols_wanted(const struct symbols *s, uint32_t after)
@@ -238,12 +257,14 @@ uint32_t symbols_wanted(const struct symbols *s, uint32_t after)
 unsigned symbols_ask(struct symbols *s, uint32_t module, uint64_t *offset, unsigned max)
 {
 	struct module *m;
+	uint32_t by;
 	unsigned n = 0;
 
 	if (!module || module > SYMBOLS_MODULES || !s->module[module].first || !max)
 		return 0;
 	m = &s->module[module];
-	while (m->first && n < max) {
+	by = symbols_wanted_by(s, module);
+	while (n < max && symbols_wanted_by(s, module) == by) {
 		struct frame *f = &s->frame[m->first - 1];
 
 		m->first = f->next;
@@ -292,7 +313,9 @@ void symbols_add(struct symbols *s, uint32_t module, uint64_t offset, const char
 		return;
 	s->count.asked--;
 	f->name = name && *name ? intern(s, name, strnlen(name, SYMBOLS_NAME_MAX)) : FAILED;
-	if (f->name == FAILED)
+	if (f->name == FAILED && f->again)
+		want(s, f, f->again);
+	else if (f->name == FAILED)
 		s->count.failed++;
 	else
 		s->count.named++;

@@ -4,8 +4,8 @@
  *
  * A frame is (module number, offset in the module), as in site.h. It is *wanted* once somebody has asked for its
  * name, *asked for* when the resolver has taken it up, and then has a name or has *failed*. A name is final; what has
- * failed can be wanted again, since whoever comes next may have the file where it can be read. Nothing is forgotten:
- * module numbers keep their meaning as long as the server runs.
+ * failed in one place is looked for in the next that it is wanted *by*: the number of a module that is the same file at
+ * another path. Nothing is forgotten: module numbers keep their meaning as long as the server runs.
  *
  * Bounded: SYMBOLS_FRAMES frames, SYMBOLS_POOL bytes of names, each different name stored once. What finds no room
  * stays without a name.
@@ -33,14 +33,17 @@ void symbols_free(struct symbols *s);  /* NULL is allowed */
 
 /* NULL: not known, or not yet. */
 const char *symbols_name(const struct symbols *s, uint32_t module, uint64_t offset);
-/* From now on this frame's name is wanted, also if it has failed. false: nothing to do, because it is known, wanted or
- * asked for already, or because there is no room. */
-bool symbols_want(struct symbols *s, uint32_t module, uint64_t offset);
+/* From now on this frame's name is wanted, from where module `by` is. false: nothing to do now, because it is known,
+ * wanted or asked for already (if that fails, and by another module, it is wanted from there again), has failed there,
+ * or because there is no room. */
+bool symbols_want(struct symbols *s, uint32_t module, uint64_t offset, uint32_t by);
 
 /* The modules of which frames are wanted, the one that has waited longest first: the next behind `after`, which is such
  * a module itself, or 0 for the first. 0 = there is none. */
 uint32_t symbols_wanted(const struct symbols *s, uint32_t after);
-/* Takes up to `max` wanted frames of a module, oldest first: they are asked for now. If there are more, the module goes
+/* By which module its oldest wanted frame is wanted; 0 = it has none. */
+uint32_t symbols_wanted_by(const struct symbols *s, uint32_t module);
+/* Takes up to `max` wanted frames of a module, oldest first, all by the same one: they are asked for now. If there are more, the module goes
  * to the end of the row. Returns how many. */
 unsigned symbols_ask(struct symbols *s, uint32_t module, uint64_t *offset, unsigned max);
 /* The answer for a frame that was asked for; anything else is ignored. NULL or "": there is no name. */
