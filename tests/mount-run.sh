@@ -317,7 +317,7 @@ eq "a closed standard input to analyze: exit status" 125 $?
 gone='trap "" PIPE; while echo more; do :; done 2>/dev/null; exit 3'
 { "$TTALLOC" run sh -c "$gone" 2>&1; echo $? >"$T/status"; } | true
 eq "standard error and output of whom nobody reads: exit status" 3 "$(cat "$T/status")"
-{ "$TTALLOC" run sh -c 'kill -PIPE $$' 2>&1; echo $? >"$T/status"; } | cat >"$T/out"
+{ env --default-signal=PIPE "$TTALLOC" run sh -c 'kill -PIPE $$' 2>&1; echo $? >"$T/status"; } | cat >"$T/out"
 eq "SIGPIPE is the command's own: exit status" 141 "$(cat "$T/status")"
 "$TTALLOC" run --report - --format json true 2>"$T/err" | py -m json.tool >"$T/out" || fail "--report - is no JSON"
 

@@ -1961,37 +1961,52 @@ static void alloc_here(void *address)
 	frames_alloc(t, *(const uint64_t *)address, 1);
 }
 
-/* By a name that is true in one directory only, and to be found when the program has left it: the whole path is told. */
+static void copy_file(const char *from, const char *to)
+{
+	int in = open(from, O_RDONLY | O_CLOEXEC), out = open(to, O_WRONLY | O_CREAT | O_CLOEXEC, 0700);
+	char bytes[4096];
+	ssize_t n;
+
+	NEED(in >= 0 && out >= 0);
+	while ((n = read(in, bytes, sizeof(bytes))) > 0)
+		NEED(write(out, bytes, (size_t)n) == n);
+	NEED(n == 0);
+	close(in);
+	close(out);
+}
+
+/* By a name that is true in one directory only, and to be found when the program has left it: the whole path is told,
+ * also of a file that was replaced meanwhile. */
 START_TEST(a_relative_library_has_a_path)
 {
 	uint8_t bytes[TTALLOC_DEFINITION_MAX + 1];
-	const char *file = getenv("TTALLOC_TEST_MODULE");
 	__typeof__(module_through) *through;
-	char path_of_it[PATH_MAX], name[NAME_MAX + 3];
+	char copy[sizeof(dir) + 16];
 	void *library;
 	uint64_t address = 1;
 	size_t length;
 	struct site s;
 	unsigned i, found = 0;
 
-	ck_assert_ptr_nonnull(realpath(file, path_of_it));
-	snprintf(name, sizeof(name), "./%s", strrchr(path_of_it, '/') + 1);
-	*strrchr(path_of_it, '/') = '\0';
-	ck_assert_int_eq(chdir(path_of_it), 0);
-	library = dlopen(name, RTLD_NOW);
+	snprintf(copy, sizeof(copy), "%s/through.so", dir);
+	copy_file(getenv("TTALLOC_TEST_MODULE"), copy);
+	ck_assert_int_eq(chdir(dir), 0);
+	library = dlopen("./through.so", RTLD_NOW);
 	ck_assert_msg(library, "%s", dlerror());
 	ck_assert_int_eq(chdir("/"), 0);
+	if (_i)
+		ck_assert_int_eq(unlink(copy), 0);
 	through = (__typeof__(module_through) *)dlsym(library, "module_through");
 	ck_assert_ptr_nonnull(through);
 	through(alloc_here, &address);
 	s = site(site_of_event(0));
-	strcat(path_of_it, name + 1);
 	for (i = 0; i < s.head.frames; i++) {
 		length = definition(TTALLOC_RECORD_MODULE, (uint32_t)(s.frames[i] >> TTALLOC_FRAME_MODULE_SHIFT), bytes);
 		bytes[length] = '\0';
-		found += strcmp((const char *)bytes + 1 + bytes[0], path_of_it) == 0;
+		found += strcmp((const char *)bytes + 1 + bytes[0], copy) == 0;
 	}
 	ck_assert_uint_eq(found, 1);
+	unlink(copy);
 	dlclose(library);
 }
 END_TEST
@@ -2660,9 +2675,10 @@ int main(int argc, char **argv)
 	ADD(tcase(s, "descriptors"), files_in_our_place_are_not_touched, wake_up_does_not_write_into_files,
 	    descriptors_are_close_on_exec_and_not_standard);
 	tc = tcase_with(s, "sites", setup_sites);
-	ADD(tc, event_that_is_forked_goes_on, sites_are_found, a_relative_library_has_a_path, deep_stacks_are_cut,
+	ADD(tc, event_that_is_forked_goes_on, sites_are_found, deep_stacks_are_cut,
 	    depth_is_chosen, other_stacks_give_the_caller, other_stacks_cost_no_system_calls, threads_have_stacks_too,
 	    definitions_are_made_anew);
+	tcase_add_loop_test(tc, a_relative_library_has_a_path, 0, 2);
 #if defined(__x86_64__)
 	ADD(tc, garbage_for_a_frame_pointer, changing_garbage_is_given_up, garbage_of_frees_is_theirs,
 	    frees_have_half_of_the_sites);
