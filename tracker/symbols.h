@@ -4,8 +4,7 @@
  *
  * A frame is (module number, offset in the module), as in site.h. It is *wanted* once somebody has asked for its
  * name, *asked for* when the resolver has taken it up, and then has a name or has *failed*. A name is final; what has
- * failed in one place is looked for in the next that it is wanted *by*: the number of a module that is the same file at
- * another path. Nothing is forgotten: module numbers keep their meaning as long as the server runs.
+ * failed is looked for again when it is wanted *by* another module: one that is the same file at another path. Nothing is forgotten: module numbers keep their meaning as long as the server runs.
  *
  * Bounded: SYMBOLS_FRAMES frames, SYMBOLS_POOL bytes of names, each different name stored once. What finds no room
  * stays without a name.
@@ -43,8 +42,8 @@ bool symbols_want(struct symbols *s, uint32_t module, uint64_t offset, uint32_t 
 uint32_t symbols_wanted(const struct symbols *s, uint32_t after);
 /* By which module its oldest wanted frame is wanted; 0 = it has none. */
 uint32_t symbols_wanted_by(const struct symbols *s, uint32_t module);
-/* Takes up to `max` wanted frames of a module, oldest first, all by the same one: they are asked for now. If there are more, the module goes
- * to the end of the row. Returns how many. */
+/* Takes up to `max` wanted frames of a module, oldest first, all by the same one: they are asked for now. If there are
+ * more, the module goes to the end of the row. Returns how many. */
 unsigned symbols_ask(struct symbols *s, uint32_t module, uint64_t *offset, unsigned max);
 /* The answer for a frame that was asked for; anything else is ignored. NULL or "": there is no name. */
 void symbols_add(struct symbols *s, uint32_t module, uint64_t offset, const char *name);
