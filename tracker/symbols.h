@@ -4,7 +4,8 @@
  *
  * A frame is (module number, offset in the module), as in site.h. It is *wanted* once somebody has asked for its
  * name, *asked for* when the resolver has taken it up, and then has a name or has *failed*. A name is final; what has
- * failed is looked for again when it is wanted *by* another module: one that is the same file at another path. Nothing is forgotten: module numbers keep their meaning as long as the server runs.
+ * failed is looked for again when it is wanted *by* another module: one that is the same file at another path. Nothing
+ * is forgotten: module numbers keep their meaning as long as the server runs.
  *
  * Bounded: SYMBOLS_FRAMES frames, SYMBOLS_POOL bytes of names, each different name stored once. What finds no room
  * stays without a name.
