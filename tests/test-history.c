@@ -281,7 +281,7 @@ END_TEST
 START_TEST(a_double_free_is_told_with_who_was_met)
 {
 	uint32_t parent = util_process(u, 1, 7, "parent"), stranger = util_process(u, 2, 7, "stranger"), child;
-	struct process_identity id = { .pid = 3, .uid = 7, .started = UTIL_NOW + 1, .comm = "child" };
+	struct process_identity id = { .pid = 3, .uid = 7, .started = UTIL_NOW + 1000, .comm = "child" };
 
 	util_alloc_at(u, parent, 0, BUFFER_DRAM, 4, 64, 0, 0);
 	release_at(parent, 4, 0);

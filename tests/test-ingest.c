@@ -186,7 +186,7 @@ static uint32_t later(int pid, uint64_t started)
 static const struct {
 	uint64_t started;
 	unsigned met;
-} after_ann[] = { { UTIL_NOW + 1, 0 }, { UTIL_NOW, 1 }, { UTIL_NOW - 1, 1 }, { 0, 1 } };
+} after_ann[] = { { UTIL_NOW + 1000, 0 }, { UTIL_NOW + 999, 1 }, { UTIL_NOW - 1, 1 }, { 0, 1 } };
 
 START_TEST(the_dead_have_no_strangers_for_heirs)
 {
@@ -215,12 +215,12 @@ START_TEST(strangers_do_not_make_a_free_ambiguous)
 	uint32_t parent, child;
 
 	for (int i = 0; i < 300; i++) {
-		uint32_t stranger = later(1000 + i, UTIL_NOW + (uint64_t)i);
+		uint32_t stranger = later(1000 + i, UTIL_NOW);
 		util_alloc(u, stranger, 0, BUFFER_L1, 0x1000, 100);
 		registry_process_end(u->reg, stranger, u->now);
 	}
-	parent = later(200, u->now + 1);
-	child = later(201, u->now + 1);
+	parent = later(200, u->now + 1000);
+	child = later(201, u->now + 1000);
 	util_alloc(u, parent, 0, BUFFER_DRAM, 0x1000, 50);
 	util_release(u, child, 0, 0x1000);
 	ck_assert_uint_eq(count()->foreign_frees, 1);

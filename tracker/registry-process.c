@@ -43,7 +43,8 @@ uint32_t registry_process_find(const struct registry *reg, int32_t pid)
 
 bool registry_process_met(const struct process *p, const struct process *ended)
 {
-	return !ended->ended || p->started <= ended->ended_at;
+	/* In us, as pids/<pid>/status shows them: whoever looks there can tell. */
+	return !ended->ended || p->started / 1000 <= ended->ended_at / 1000;
 }
 
 uint32_t registry_process_next(const struct registry *reg, uint32_t slot)
