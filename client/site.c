@@ -91,18 +91,26 @@ static uintptr_t read_mapping_start(int fd, uintptr_t address)
 	return 0;
 }
 
+/* A descriptor, or -1; to be closed by maps_close() in any case. */
+static int maps_open(void)
+{
+	uplink_descriptors_lock();
+	return open("/proc/self/maps", O_RDONLY | O_CLOEXEC);
+}
+
+static void maps_close(int fd)
+{
+	if (fd >= 0)
+		close(fd);
+	uplink_descriptors_unlock();
+}
+
 static uintptr_t mapping_start(uintptr_t address)
 {
-	uintptr_t start = 0;
-	int fd;
+	const int fd = maps_open();
+	const uintptr_t start = fd >= 0 ? read_mapping_start(fd, address) : 0;
 
-	uplink_descriptors_lock();
-	fd = open("/proc/self/maps", O_RDONLY | O_CLOEXEC);
-	if (fd >= 0) {
-		start = read_mapping_start(fd, address);
-		close(fd);
-	}
-	uplink_descriptors_unlock();
+	maps_close(fd);
 	return start;
 }
 
@@ -200,11 +208,10 @@ static size_t build_id(const ElfW(Phdr) *ph, size_t n, uintptr_t load, const uin
 	return 0;
 }
 
-/* What maps has behind the path of a file that was removed, or replaced. */
-static const char deleted[] = " (deleted)";
-
+/* maps says so behind the path of a file that was removed, or replaced. */
 static size_t without_deleted(const uint8_t *path, size_t length)
 {
+	static const char deleted[] = " (deleted)";
 	const size_t n = sizeof(deleted) - 1;
 
 	return length > n && memcmp(path + length - n, deleted, n) == 0 ? length - n : length;
@@ -234,18 +241,15 @@ static size_t read_mapping_path(int fd, uintptr_t address, uint8_t *path, size_t
 
 static size_t mapping_path(uintptr_t address, uint8_t *path, size_t max)
 {
-	size_t length = 0;
+	size_t length;
 	int fd;
 
+	/* In a handler that has interrupted whoever holds the lock. */
 	if (ring_self.descriptors > 0)
 		return 0;
-	uplink_descriptors_lock();
-	fd = open("/proc/self/maps", O_RDONLY | O_CLOEXEC);
-	if (fd >= 0) {
-		length = read_mapping_path(fd, address, path, max);
-		close(fd);
-	}
-	uplink_descriptors_unlock();
+	fd = maps_open();
+	length = fd >= 0 ? read_mapping_path(fd, address, path, max) : 0;
+	maps_close(fd);
 	return length;
 }
 

@@ -36,13 +36,14 @@ static void on_broken(void *data, const char *why)
 	snprintf(broken, sizeof(broken), "%s", why);
 }
 
-static uint32_t sited[16];
+static uint32_t sited[16], sited_by;
 static unsigned sitings;
 
 static void on_site(void *data, uint32_t site, const struct site_frame *frames, uint32_t who)
 {
 	ck_assert_ptr_eq(data, &info);
 	ck_assert_uint_eq(who, process);
+	sited_by = frames[0].module;
 	sited[sitings++ % 16] = site;
 }
 
@@ -662,6 +663,18 @@ START_TEST(sites_and_tags)
 	ck_assert_uint_eq(module.build_id_len, 2);
 	ck_assert_uint_eq(sitings, 1);
 	ck_assert_uint_eq(sited[0], b.site);
+	ck_assert_uint_eq(sited_by, site.frames[0].module);
+
+	/* The same file at another path: the same site, told with where this one has it. */
+	define(&p, TTALLOC_RECORD_MODULE, 10, "\2\xab\xcd/opt/elsewhere.so", 20);
+	site_bytes(bytes, 20, 10);
+	define(&p, TTALLOC_RECORD_SITE, 6, bytes, 8 + 20 * 8);
+	publish(&p);
+	loop_drain(loop);
+	ck_assert_uint_eq(sitings, 2);
+	ck_assert_uint_eq(sited[1], b.site);
+	ck_assert(registry_module_get(util->reg, sited_by, &module));
+	ck_assert_str_eq(module.path, "/opt/elsewhere.so");
 
 	/* Numbers that nothing was defined for mean nothing. */
 	record.event.address = 0x2000;
